@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact real-time stock and reservations with a TTL, logged and crash-safe.
+
+>>> with inventory.open() as shop:                    # a path makes it a store on disk
+...     change = shop.receive("TEE", "LON", 100)
+...     hold = shop.reserve("TEE", 2, location="LON", reservation_id="cart-17")
+...     order = shop.commit("cart-17")
+...     shop.availability("TEE", "LON").available_to_promise
+98
+"""
+
+from . import errors, models
+from .errors import (
+    BadRequest,
+    Expired,
+    IdempotencyMismatch,
+    InsufficientStock,
+    InventoryError,
+    OverCommit,
+    StoreClosed,
+    UnknownReservation,
+    UnknownSku,
+)
+from .models import (
+    Line,
+    Reservation,
+    ReservationLine,
+    ShortLine,
+    SkuAvailability,
+    State,
+    StockChange,
+    StockLevel,
+    VerifyReport,
+)
+from .store import Inventory, open, verify
+
+__all__ = [
+    "BadRequest",
+    "Expired",
+    "IdempotencyMismatch",
+    "InsufficientStock",
+    "Inventory",
+    "InventoryError",
+    "Line",
+    "OverCommit",
+    "Reservation",
+    "ReservationLine",
+    "ShortLine",
+    "SkuAvailability",
+    "State",
+    "StockChange",
+    "StockLevel",
+    "StoreClosed",
+    "UnknownReservation",
+    "UnknownSku",
+    "VerifyReport",
+    "errors",
+    "models",
+    "open",
+    "verify",
+]

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen result types: what the engine answers, in the words of the semantics page.
+
+Every type is an immutable :class:`msgspec.Struct`: comparable, hashable, encodable as JSON or
+msgpack with ``msgspec``. Quantities are whole units of the SKU's base unit, times are milliseconds
+since 1970 (UTC) by engine time, an ``lsn`` is a position in the log: everything below it is
+included.
+
+The compiled core builds these types by position: a field is added at the end or together with the
+place in ``_core.pyx`` that fills it (a test holds both together).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+__all__ = [
+    "Line",
+    "Metrics",
+    "PolicyChange",
+    "Recovery",
+    "RemainingLine",
+    "Reservation",
+    "ReservationLine",
+    "ShortLine",
+    "SkuAvailability",
+    "State",
+    "StockChange",
+    "StockLevel",
+    "StockTotals",
+    "VerifyReport",
+]
+
+
+class State(str, enum.Enum):
+    """State of a reservation: the most open one of its lines, or how it ended.
+
+    >>> State.HELD == "HELD", State.HELD.is_live, State.EXPIRED.is_live
+    (True, True, False)
+    """
+
+    HELD = "HELD"
+    BACKORDERED = "BACKORDERED"
+    ALLOCATED = "ALLOCATED"
+    SHIPPED = "SHIPPED"
+    RELEASED = "RELEASED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    CANCELLED_SHORT = "CANCELLED_SHORT"
+    PREEMPTED = "PREEMPTED"
+
+    __str__ = str.__str__
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the reservation still binds stock: held, queued or allocated."""
+        return self in (State.HELD, State.BACKORDERED, State.ALLOCATED)
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """A line asked for in :meth:`Inventory.reserve_lines`.
+
+    ``qty`` is 1 to 2,147,483,647 units; ``location`` ``None`` lets the engine choose, and then the
+    answer says where. ``min_qty`` and ``split`` belong to best effort and backorders, which this
+    release refuses.
+
+    >>> Line("MUG", 2, location="LON")
+    Line(sku='MUG', qty=2, location='LON', min_qty=None, split=True)
+    """
+
+    sku: str
+    qty: int
+    location: str | None = None
+    min_qty: int | None = None
+    split: bool = True
+
+
+class StockLevel(msgspec.Struct, frozen=True, gc=False):
+    """One stock row: a SKU at a location, as of ``lsn`` and engine time ``now_unix_ms``.
+
+    All figures are units, 0 or more. ``reserved = held + allocated``;
+    ``available = max(0, on_hand - unsellable - reserved)``;
+    ``available_to_promise = max(0, available - safety_stock)`` is what ``reserve`` decides by;
+    ``short = max(0, reserved + unsellable - on_hand)`` are promises that reality broke.
+    Source: the semantics page, section 1.
+    """
+
+    sku: str
+    location: str
+    on_hand: int
+    held: int
+    allocated: int
+    reserved: int
+    available: int
+    available_to_promise: int
+    safety_stock: int
+    short: int
+    backordered: int
+    incoming: int
+    unsellable: int
+    lsn: int
+    now_unix_ms: int
+
+
+class StockTotals(msgspec.Struct, frozen=True, gc=False):
+    """Sums over all rows of a SKU, 64-bit. Each row is clamped before it is summed: a short row
+    never eats another row's stock."""
+
+    on_hand: int
+    held: int
+    allocated: int
+    reserved: int
+    available: int
+    available_to_promise: int
+    safety_stock: int
+    short: int
+    backordered: int
+    incoming: int
+    unsellable: int
+
+
+class SkuAvailability(msgspec.Struct, frozen=True, gc=False):
+    """All rows of a SKU and their totals, at one ``lsn``."""
+
+    sku: str
+    levels: tuple[StockLevel, ...]
+    totals: StockTotals
+    lsn: int
+    now_unix_ms: int
+
+
+class StockChange(msgspec.Struct, frozen=True, gc=False):
+    """What a stock change left behind: the row after it, and the lsn of its own log entry.
+
+    ``replayed`` says that this ``op_id`` had been applied before and nothing was moved again; the
+    level is the present one then.
+    """
+
+    level: StockLevel
+    lsn: int
+    replayed: bool
+    now_unix_ms: int
+
+
+class PolicyChange(msgspec.Struct, frozen=True, gc=False):
+    """A policy that was set: ``location`` is ``None`` when it was for every row of the SKU."""
+
+    sku: str
+    location: str | None
+    safety_stock: int
+    lsn: int
+    replayed: bool
+    now_unix_ms: int
+
+
+class ReservationLine(msgspec.Struct, frozen=True, gc=False):
+    """One asked line at one place. ``qty`` units were taken there; ``held``, ``allocated``,
+    ``shipped`` and ``backordered`` say where they are now (what was given back is in none)."""
+
+    sku: str
+    location: str | None
+    qty: int
+    held: int
+    allocated: int
+    shipped: int
+    backordered: int
+
+
+class Reservation(msgspec.Struct, frozen=True, gc=False):
+    """A reservation as it stands after a call.
+
+    ``expires_at_unix_ms`` is the deadline, ``None`` when there is none (nothing is held);
+    ``ended_at_unix_ms`` is ``None`` while it lives. ``lsn`` is the end of the change's own log
+    entry (of the last change, in a replay or a read). ``replayed``: this very call had been applied
+    before. ``reheld``: a commit after the deadline took the units again. ``units`` is the sum of
+    ``qty`` over all lines; an ended reservation seen later keeps the sum but not the lines.
+    """
+
+    reservation_id: str
+    state: State
+    lines: tuple[ReservationLine, ...]
+    expires_at_unix_ms: int | None
+    ended_at_unix_ms: int | None
+    lsn: int
+    replayed: bool
+    reheld: bool
+    now_unix_ms: int
+    units: int
+
+
+class ShortLine(msgspec.Struct, frozen=True, gc=False):
+    """A line that could not be served: what was asked for (equal lines together) and what is there.
+
+    ``location`` is ``None`` for a line that left the place to the engine. ``alternatives`` names up
+    to 8 other locations that could serve the whole line.
+    """
+
+    sku: str
+    location: str | None
+    requested: int
+    available_to_promise: int
+    closed: bool
+    alternatives: tuple[str, ...]
+
+
+class RemainingLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of a partial call that named more than is left: ``remaining`` units are."""
+
+    sku: str
+    location: str | None
+    requested: int
+    remaining: int
+
+
+class VerifyReport(msgspec.Struct, frozen=True, gc=False):
+    """What :meth:`Inventory.verify` found: every invariant of the store, walked and proved.
+
+    ``problems`` holds the text of the first broken invariant, ``problem_count`` how many there are.
+    The rest are counts of what was walked, and totals over all rows in units.
+    """
+
+    ok: bool
+    problems: tuple[str, ...]
+    problem_count: int
+    skus: int
+    rows: int
+    holds: int
+    ended: int
+    timers: int
+    lsn: int
+    on_hand: int
+    held: int
+    allocated: int
+
+
+class Recovery(msgspec.Struct, frozen=True, gc=False):
+    """What opening the store found in its log.
+
+    ``torn_bytes_dropped`` are bytes after the end of the log that were no whole record: never
+    acknowledged to anybody. ``downtime_ms`` counts against TTLs once the restart grace is over.
+    """
+
+    records_replayed: int
+    entries_replayed: int
+    lsn_first: int
+    lsn_end: int
+    torn_bytes_dropped: int
+    torn_records_dropped: int
+    relogged_bytes: int
+    durable_proven: int
+    epoch: int
+    segments_read: int
+    downtime_ms: int
+    duration_ns: int
+    created: bool
+    clean_shutdown: bool
+
+
+class Metrics(msgspec.Struct, frozen=True, gc=False):
+    """Counters and gauges of a store since it was opened.
+
+    ``now_unix_ms`` is engine time (the lowest of all stripes), ``lag_ms`` how far it is behind the
+    clock; ``id_window_ms`` is how long ended ids are really known at present.
+    """
+
+    lsn_appended: int
+    lsn_durable: int
+    commands: int
+    records: int
+    groups: int
+    syncs: int
+    sync_ns_total: int
+    sync_ns_max: int
+    reserved_ok: int
+    refused: int
+    replayed: int
+    expired: int
+    ended_ids: int
+    live_holds: int
+    now_unix_ms: int
+    lag_ms: int
+    id_window_ms: int
+    segments_ready: int
+    segment_waits: int
+    probe_max: int
+    bytes_in_use: int

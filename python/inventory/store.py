@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a store, its background threads, and closing it.
+
+The operations themselves are in the compiled class :class:`inventory._core.Store`, of which
+:class:`Inventory` is a subclass: no Python layer stands between a caller and the core.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ._core import Handle, Store
+from .errors import BadRequest, InventoryError
+from .models import Recovery, VerifyReport
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    from typing_extensions import Self
+
+    from .testing import ManualClock, MemoryStorage
+
+    Durability: TypeAlias = Literal["durable", "interval", "memory"]
+
+__all__ = ["Inventory", "open", "verify"]
+
+_DURABILITY = {"durable": 0, "interval": 1, "memory": 2}
+_SEGMENT_BYTES = 64 << 20
+_MEMORY_SEGMENT_BYTES = 4 << 20
+_ABANDON_WAIT_S = 10.0
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: Durability = "durable",
+    interval_ms: int = 10,
+    clock: ManualClock | None = None,
+    storage: MemoryStorage | None = None,
+    segment_bytes: int | None = None,
+    id_retention_ms: int = 86_400_000,
+    ended_ids_max: int = 32 << 20,
+    default_ttl_ms: int = 600_000,
+    restart_grace_ms: int = 10_000,
+    strategy: str = "priority",
+    read_only: bool = False,
+) -> Inventory:
+    """Open a store, creating it if there is none; recover what its log holds.
+
+    Args:
+        path: a directory of the store's own (its parent must exist); ``None`` keeps everything in
+            memory, and nothing survives the process.
+        durability: ``"durable"``: a call returns when all it observed is on disk. ``"interval"``:
+            when it is in the page cache (safe when the process dies, not when the machine does),
+            synced every ``interval_ms``. ``"memory"``: no log at all; only without a path.
+        interval_ms: 1 to 10,000.
+        clock: an ``inventory.testing.ManualClock``, for tests.
+        storage: an ``inventory.testing.MemoryStorage``: the whole durable engine on a disk in
+            memory, for tests. It is the place then, whatever the path says.
+        segment_bytes: size of a log file, 4 MiB to 1 GiB; ``None`` is 64 MiB (4 MiB on a
+            MemoryStorage). Up to eight are kept prepared.
+        id_retention_ms: how long ids of ended reservations are known; 24 h.
+        ended_ids_max: and how many of them at most; 33,554,432.
+        default_ttl_ms: of a reserve without ``ttl_ms``, 1 ms to 30 days; 10 min.
+        restart_grace_ms: after opening, how long before the downtime counts against TTLs; 10 s.
+        strategy: how a line without location finds one. This release knows ``"priority"``: order of
+            first use.
+        read_only: recover in memory, write nothing, refuse changes.
+
+    Returns:
+        An Inventory, to be closed: use ``with``. Two or three daemon threads (log writer, file
+        preparer and, without a ManualClock, timekeeper) run until then.
+
+    Raises:
+        BadRequest: an option out of range. StoreLocked: open elsewhere. LogCorrupt: damage below
+        what was durable, with segment, offset and lsn range. FormatUnknown, DiskFull, IoError
+        (also an OSError), NoMemory; TypeError for a wrong type.
+
+    Durability: the store exists on disk when this returns.
+
+    >>> with inventory.open() as shop:
+    ...     shop.receive("MUG", "LON", 5).level.available_to_promise
+    5
+    """
+    directory = _path_bytes(path)
+    if durability not in _DURABILITY:
+        raise BadRequest("durability: 'durable', 'interval' or 'memory'", field="durability")
+    if path is None and storage is None:
+        durability = "memory"
+    elif durability == "memory":
+        raise BadRequest(
+            "durability: 'memory' keeps no log; leave the path and the storage out, or choose "
+            "'interval'",
+            field="durability",
+        )
+    if strategy != "priority":
+        raise BadRequest(
+            f"strategy: {strategy!r} is not supported by this release; use 'priority'",
+            field="strategy",
+        )
+    if segment_bytes is None:
+        segment_bytes = _SEGMENT_BYTES if storage is None else _MEMORY_SEGMENT_BYTES
+    handle = Handle()
+    handle.open(
+        path=directory if storage is None else None,
+        memory=storage,
+        clock_unix_ms=clock.now_unix_ms if clock is not None else None,
+        durability=_DURABILITY[durability],
+        interval_ms=_whole("interval_ms", interval_ms, 10_000),
+        segment_bytes=_whole("segment_bytes", segment_bytes, 1 << 30),
+        id_retention_ms=_whole("id_retention_ms", id_retention_ms),
+        ended_ids_max=_whole("ended_ids_max", ended_ids_max),
+        default_ttl_ms=_whole("default_ttl_ms", default_ttl_ms),
+        restart_grace_ms=_whole("restart_grace_ms", restart_grace_ms),
+        segments_ahead_max=8 if storage is None else 1,
+        read_only=_flag("read_only", read_only),
+    )
+    return Inventory._over(handle, clock, storage, has_log=durability != "memory")
+
+
+def verify(path: str | os.PathLike[str]) -> VerifyReport:
+    """Open a closed store read-only, replay its log and verify every invariant.
+
+    Args:
+        path: the store's directory. Nothing in it is changed.
+
+    Returns:
+        A VerifyReport.
+
+    Raises:
+        StoreLocked: it is open somewhere: use ``Inventory.verify`` there. LogCorrupt,
+        FormatUnknown, IoError (no such directory), NoMemory.
+
+    >>> with inventory.open(path) as shop:
+    ...     level = shop.receive("MUG", "LON", 5).level
+    >>> report = inventory.verify(path)
+    >>> report.ok, report.on_hand
+    (True, 5)
+    """
+    if path is None:
+        raise TypeError("path must be str or os.PathLike, not NoneType")
+    with open(path, read_only=True) as inv:
+        return inv.verify()
+
+
+class Inventory(Store):
+    """An open store. Made by :func:`inventory.open`; any thread may call any method at any time.
+
+    As a context manager it closes itself. One that is forgotten warns (:class:`ResourceWarning`)
+    and ends as in a crash: what was acknowledged as durable stays so.
+    """
+
+    _threads: tuple[threading.Thread, ...]
+    _recovery: Recovery
+
+    @classmethod
+    def _over(
+        cls,
+        handle: Handle,
+        clock: ManualClock | None,
+        storage: MemoryStorage | None,
+        *,
+        has_log: bool,
+    ) -> Self:
+        self = cls(handle)
+        self._recovery = handle.recovery()
+        loops: dict[str, Callable[[], None]] = {}
+        if not handle.read_only:
+            if has_log:
+                loops["flusher"] = handle.run_flusher
+                loops["housekeeper"] = handle.run_housekeeper
+            if clock is None:
+                loops["timekeeper"] = handle.run_timekeeper
+        # The threads know the handle and nothing else: a store nobody holds can still be found.
+        self._threads = tuple(
+            threading.Thread(target=run, name=f"inventory-{name}", daemon=True)
+            for name, run in loops.items()
+        )
+        for thread in self._threads:
+            thread.start()
+        if clock is not None:
+            clock._watch(self)
+        if storage is not None:
+            storage._watch(self)
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store refuses calls: closed, or of the parent of this forked process."""
+        return not self._handle.is_open()
+
+    @property
+    def recovery(self) -> Recovery:
+        """What opening found in the log; known after closing too.
+
+        >>> inv.recovery.created
+        True
+        """
+        return self._recovery
+
+    def close(self) -> None:
+        """Refuse new calls, wait for those inside, sync all, and free the store.
+
+        Closing while other threads are inside is normal: they get their answers, later calls raise
+        StoreClosed. A second close does nothing. In a forked child it does nothing either.
+
+        Raises:
+            StoreFailed: the last sync failed; what was acknowledged as durable is safe.
+
+        Durability: everything is on disk, with the mark of a clean shutdown.
+
+        >>> shop = inventory.open()
+        >>> shop.close()
+        >>> shop.closed
+        True
+        """
+        try:
+            self._handle.close()
+        finally:
+            self._join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except InventoryError:
+            if error is None:  # an error from within the block says more than one from closing
+                raise
+
+    def __repr__(self) -> str:
+        return f"<inventory.Inventory {'closed' if self.closed else 'open'} at {id(self):#x}>"
+
+    def __del__(self) -> None:
+        handle = getattr(self, "_handle", None)
+        if handle is None or not handle.is_open():
+            return
+        warnings.warn(
+            f"unclosed {self!r}; use close() or with", ResourceWarning, stacklevel=2, source=self
+        )
+        handle.stop()  # the loops end, let go of the handle, and that frees the store
+        if not sys.is_finalizing():
+            self._join()
+
+    def _join(self) -> None:
+        if self._handle.is_forked():
+            return
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _advance_to(self, now_unix_ms: int) -> None:
+        if not self._handle.read_only:
+            self._handle.advance_to(now_unix_ms)
+
+    def _abandon(self) -> None:
+        """End as in a crash: calls inside finish, nothing more is synced."""
+        if self.closed:
+            return
+        deadline_s = time.monotonic() + _ABANDON_WAIT_S
+        while self._handle.begin_abandon() > sum(t.is_alive() for t in self._threads):
+            if time.monotonic() > deadline_s:
+                raise RuntimeError("calls are still inside the store: end their threads first")
+            time.sleep(0.001)
+        self._handle.stop()
+        self._join()
+        self._handle.finish_abandon()
+
+
+def _path_bytes(path: str | os.PathLike[str] | None) -> bytes | None:
+    if path is None:
+        return None
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path must be str or os.PathLike[str], not {type(path).__name__}")
+    if not text or "\0" in text:
+        raise BadRequest("path: empty, or with a NUL in it", field="path")
+    return os.fsencode(text)
+
+
+def _whole(field: str, value: int, limit: int = (1 << 63) - 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{field} must be int, not {type(value).__name__}")
+    if not 0 <= value <= limit:
+        raise BadRequest(field=field, figure=value, limit=limit if value > 0 else 0)
+    return value
+
+
+def _flag(field: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{field} must be bool, not {type(value).__name__}")
+    return value

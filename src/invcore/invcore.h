@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * invcore.h: the one public header of the inventory engine.
+ *
+ * WHAT IT IS. Exact stock for every (sku, location) and atomic reservations with a TTL, kept in
+ * memory, every change in a write-ahead log. This page is the manual: concepts first, then each
+ * call with its errors. What the operations mean is docs/semantics (SEMANTICS.md of the project).
+ *
+ * A STORE is opened over an environment (inv_env: clock, storage, allocator, entropy). It starts no
+ * thread. Its owner runs three loops, each on a thread of its own until inv_store_stop():
+ * inv_store_run_flusher (group commit), inv_store_run_timekeeper (expiry) and
+ * inv_store_run_housekeeper (prepares log segments ahead of need). A simulator calls
+ * inv_store_flush, inv_store_advance and inv_store_prepare by hand instead.
+ *
+ * A CHANGE is an inv_command; inv_store_execute() judges an array of them in order and fills one
+ * inv_reply each. It never waits for the disk. Before a reply is shown to anybody the caller waits
+ * for reply.observed_lsn with inv_store_wait(): refusals and replays observed somebody's change too.
+ *
+ * AN LSN is a byte position in the log stream, always an END: everything below it is included.
+ *
+ * THREADS. Any thread may call any operation at any time; inv_store_close() refuses new calls,
+ * waits for those inside, and frees nothing; inv_store_destroy() frees and must be the last call.
+ *
+ * ERRORS. Every fallible call returns an inv_result. Rules that say no are results with nothing
+ * changed. Failures of the world come with details in a caller-owned inv_error.
+ */
+#ifndef INVCORE_H
+#define INVCORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define INV_MUST_USE __attribute__((warn_unused_result))
+#else
+#define INV_MUST_USE
+#endif
+
+/* ---- limits: each one is named, documented and tested at the limit and one beyond ---------- */
+#define INV_SKU_BYTES_MAX 128u
+#define INV_LOCATION_BYTES_MAX 64u
+#define INV_SELLER_BYTES_MAX 64u
+#define INV_ACCOUNT_BYTES_MAX 64u
+#define INV_ID_BYTES_MAX 64u
+#define INV_REASON_BYTES_MAX 64u
+#define INV_REFERENCE_BYTES_MAX 128u
+#define INV_LOCATION_COUNT_MAX 65535u
+#define INV_SELLER_COUNT_MAX 65535u
+#define INV_QTY_MAX 2147483647
+#define INV_LINE_COUNT_MAX 4096u
+#define INV_TTL_MS_MAX (30ull * 24 * 3600 * 1000)
+#define INV_ALTERNATIVE_COUNT_MAX 8u
+#define INV_LOCATION_NONE 0xFFFFu     /* as a location number: none given, the engine chooses */
+#define INV_NUMBER_NONE 0xFFFFFFFFu   /* as a sku or account number: no such name */
+
+/* ---- result codes: the numbers of SEMANTICS.md section 7 (55 and 56 are additions) ---------- */
+typedef enum inv_result {
+    INV_OK = 0,
+    INV_REPLAYED = 1,
+    INV_INSUFFICIENT = 10,
+    INV_EXPIRED = 11,
+    INV_ALREADY_COMMITTED = 12,
+    INV_ALREADY_RELEASED = 13,
+    INV_ALREADY_CANCELLED = 14,
+    INV_ALREADY_SHIPPED = 15,
+    INV_CLOSED = 16,
+    INV_CAS_FAILED = 17,
+    INV_AS_OF_UNKNOWN = 18,
+    INV_PREEMPTED = 19,
+    INV_UNKNOWN_RESERVATION = 20,
+    INV_UNKNOWN_SKU = 21,
+    INV_UNKNOWN_LOCATION = 22,
+    INV_BAD_REQUEST = 30,
+    INV_IDEMPOTENCY_MISMATCH = 31,
+    INV_OVER_COMMIT = 32,
+    INV_QTY_OUT_OF_RANGE = 33,
+    INV_LIMIT_EXCEEDED = 34,
+    INV_STALE_ID = 35,
+    INV_UNAUTHENTICATED = 40,
+    INV_FORBIDDEN = 41,
+    INV_RATE_LIMITED = 50,
+    INV_BUSY = 51,
+    INV_LAGGING = 52,
+    INV_NOT_LEADER = 53,
+    INV_DISK_FULL = 54,
+    INV_NO_MEMORY = 55, /* the allocator said no: nothing was applied */
+    INV_STORE_CLOSED = 60,
+    INV_STORE_FAILED = 61,
+    INV_LOG_CORRUPT = 62,
+    INV_STORE_LOCKED = 63,
+    INV_FORMAT_UNKNOWN = 64,
+    INV_IO_ERROR = 65 /* on open, before the store exists: the operating system said no (os_errno) */
+} inv_result;
+
+/* Name of a code as HTTP bodies and logs show it ("INSUFFICIENT"); "UNKNOWN_CODE" for others. */
+const char *inv_result_name(int code);
+
+/* Details of a failure of the world. Zero it before use; filled only on failure. */
+typedef struct inv_error {
+    int code;         /* the inv_result */
+    int os_errno;     /* 0 when the operating system had no part in it */
+    uint64_t lsn;     /* position the failure is about, or 0 */
+    uint64_t lsn_end; /* end of the affected range, or 0 */
+    uint64_t segment; /* log segment number, or 0 */
+    uint64_t offset;  /* byte offset in that segment's file */
+    char message[256];
+} inv_error;
+
+/* Text from outside: UTF-8, not terminated. bytes == NULL means "not given". */
+typedef struct inv_text {
+    const char *bytes;
+    uint32_t length;
+} inv_text;
+
+/* ---- environment ---------------------------------------------------------------------------- */
+typedef struct inv_env inv_env;       /* clock, storage, allocator, entropy of one store */
+typedef struct inv_memory inv_memory; /* a disk in memory that survives its stores */
+
+/* The real world: CLOCK_BOOTTIME and CLOCK_REALTIME, malloc, getrandom, no storage yet (memory
+ * mode). NULL when out of memory. The environment must outlive every store opened over it. */
+inv_env *inv_env_create(void);
+void inv_env_destroy(inv_env *env);
+
+/* Store files live in this directory, created with mode 0700 if absent (its parent must exist).
+ * INV_IO_ERROR with os_errno when that fails, INV_NO_MEMORY. With read_only nothing is created. */
+INV_MUST_USE inv_result inv_env_use_directory(inv_env *env, const char *path, bool read_only,
+                                              inv_error *error);
+
+/* Store files live in `memory`, shared by every environment that names it. */
+void inv_env_use_memory(inv_env *env, inv_memory *memory);
+
+/* Time stands still at start_unix_ms and moves only by inv_env_set_clock (never backwards). */
+void inv_env_use_manual_clock(inv_env *env, uint64_t start_unix_ms);
+void inv_env_set_clock(inv_env *env, uint64_t now_unix_ms);
+
+/* A disk in memory: keeps a volatile and a durable image of every 512-byte sector and of every
+ * name. power_cut() throws away what was never synced, keeping each unsynced sector and name change
+ * with probability 1/2 by `seed` (seed 0: loses all of it). set_capacity limits the bytes it can
+ * hold (0: no limit); what does not fit fails with INV_DISK_FULL. The caller must have closed or
+ * abandoned (inv_store_destroy) the stores on it before power_cut. */
+inv_memory *inv_memory_create(void);
+void inv_memory_destroy(inv_memory *memory);
+void inv_memory_power_cut(inv_memory *memory, uint64_t seed);
+void inv_memory_set_capacity(inv_memory *memory, uint64_t bytes);
+
+/* ---- opening -------------------------------------------------------------------------------- */
+typedef struct inv_store inv_store;
+
+typedef enum inv_durability {
+    INV_DURABLE = 0,  /* a reply waits until what it observed is synced */
+    INV_INTERVAL = 1, /* ... until it is in the page cache; synced every interval_ms */
+    INV_MEMORY = 2    /* no log at all: nothing survives the process */
+} inv_durability;
+
+typedef struct inv_options {
+    inv_durability durability;
+    uint32_t interval_ms;         /* 1 to 10,000; default 10 */
+    uint64_t segment_bytes;       /* 4 MiB to 1 GiB in products (tests: 16 KiB up); default 64 MiB */
+    uint64_t id_retention_ms;     /* how long ended ids are known; default 24 h */
+    uint64_t ended_ids_max;       /* ... and how many; default 32 M */
+    uint64_t default_ttl_ms;      /* default 10 min */
+    uint64_t restart_grace_ms;    /* default 10 s */
+    uint64_t downtime_ms_max;     /* clamp of downtime counted against a ttl; default 24 h */
+    uint32_t stripe_bits;         /* stripes = 2^bits, 0 to 12; default 12; fixed at creation */
+    uint32_t segments_ahead_max;  /* prepared segments kept ready, 1 to 8; default 8 */
+    bool read_only;               /* recover in memory, write nothing, refuse changes */
+} inv_options;
+
+void inv_options_init(inv_options *options);
+
+/* What opening found. */
+typedef struct inv_recovery {
+    uint64_t records_replayed;
+    uint64_t entries_replayed;
+    uint64_t lsn_first;           /* first lsn of the log read */
+    uint64_t lsn_end;             /* end of the last record applied */
+    uint64_t torn_bytes_dropped;  /* bytes after the end that were no whole record; 0 = clean end */
+    uint64_t torn_records_dropped;/* whole records found beyond a hole: void, never acknowledged */
+    uint64_t relogged_bytes;      /* ambiguous tail written again into the new segment */
+    uint64_t durable_proven;      /* highest lsn proven durable by hints, headers, seals */
+    uint64_t epoch;
+    uint64_t segments_read;
+    uint64_t downtime_ms;         /* counted against ttls when the grace is over */
+    uint64_t duration_ns;
+    bool created;                 /* a new store */
+    bool clean_shutdown;          /* the store was closed properly */
+} inv_recovery;
+
+/* Opens or creates a store in the environment's storage (none: memory mode). Recovers first.
+ * INV_BAD_REQUEST (options; message names the field), INV_STORE_LOCKED (another process or handle),
+ * INV_LOG_CORRUPT (segment, offset, lsn range), INV_FORMAT_UNKNOWN, INV_DISK_FULL, INV_IO_ERROR,
+ * INV_NO_MEMORY. On success, *out_store is open and its first log segment is ready. */
+INV_MUST_USE inv_result inv_store_open(inv_env *env, const inv_options *options,
+                                       inv_store **out_store, inv_error *error);
+
+/* Refuses new calls (INV_STORE_CLOSED), waits for those inside, stops the loops, syncs all, writes
+ * the clean-shutdown mark, releases the directory lock. The loops must have been told to stop or be
+ * run by other threads. Idempotent. INV_STORE_FAILED when the last sync failed. */
+INV_MUST_USE inv_result inv_store_close(inv_store *store, inv_error *error);
+
+/* Frees everything. An open store is abandoned as by a crash: nothing is synced. */
+void inv_store_destroy(inv_store *store);
+
+void inv_store_recovery(const inv_store *store, inv_recovery *out);
+
+/* ---- the loops -------------------------------------------------------------------------------- */
+/* Each runs until inv_store_stop() or a failure of the store; the threads belong to the caller. */
+void inv_store_run_flusher(inv_store *store);
+void inv_store_run_timekeeper(inv_store *store);
+void inv_store_run_housekeeper(inv_store *store);
+void inv_store_stop(inv_store *store); /* tells the loops to end; inv_store_close does it too */
+
+/* One step of each, for simulators and manual clocks. flush: one group commit. advance: expires at
+ * most expire_count_max holds due by the clock's now and says whether more wait. prepare: does one
+ * bounded piece of segment preparation and says whether more is wanted. */
+INV_MUST_USE inv_result inv_store_flush(inv_store *store);
+INV_MUST_USE inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max,
+                                          bool *out_more);
+INV_MUST_USE inv_result inv_store_prepare(inv_store *store, bool *out_more);
+
+/* ---- changes ------------------------------------------------------------------------------------ */
+typedef enum inv_command_kind {
+    INV_CMD_RESERVE = 1,
+    INV_CMD_COMMIT = 2,
+    INV_CMD_SHIP = 3,
+    INV_CMD_RELEASE = 4,
+    INV_CMD_CANCEL = 5,
+    INV_CMD_EXTEND = 6,
+    INV_CMD_RECEIVE = 7,
+    INV_CMD_ISSUE = 8,
+    INV_CMD_ADJUST = 9,
+    INV_CMD_SET_ON_HAND = 10,
+    INV_CMD_SET_POLICY = 11
+} inv_command_kind;
+
+/* A line asked for. Text wins over the number; sku text NULL = sku_number; location text NULL =
+ * location_number, INV_LOCATION_NONE = no location given. */
+typedef struct inv_line {
+    inv_text sku;
+    inv_text location;
+    uint32_t sku_number;
+    uint16_t location_number;
+    int64_t qty; /* adjust: signed delta; set_on_hand: the counted figure (0 allowed) */
+} inv_line;
+
+typedef struct inv_command {
+    uint8_t kind;           /* inv_command_kind */
+    bool partial;           /* commit, ship, release, cancel: lines name a part; else all that is left */
+    bool keep_rest;         /* commit with lines: final=False, the rest stays held */
+    bool rehold;            /* commit: if_expired="rehold" */
+    bool shorten;           /* extend: may bring the deadline nearer */
+    bool tombstone;         /* release: remember an unknown id */
+    bool strict;            /* adjust: refuse to break promises */
+    bool use_safety_stock;  /* reserve: may go into safety stock */
+    bool id_is_uuid;        /* id.bytes points at the 16 bytes of a UUID */
+    bool op_id_is_uuid;
+    inv_text seller;        /* not given: "default" */
+    inv_text account;       /* not given: "" */
+    inv_text id;            /* reservation_id of reserve, commit, ship, release, cancel, extend */
+    inv_text op_id;         /* idempotency key of everything else and of partial calls; optional */
+    inv_text reason;        /* optional */
+    inv_text reference;     /* optional document number */
+    const inv_line *lines;  /* reserve 1..4096; stock changes exactly 1; partial calls 1..4096 */
+    uint32_t line_count;
+    uint64_t ttl_ms;        /* reserve: 0 = default; extend: 1..INV_TTL_MS_MAX */
+    int64_t if_on_hand;     /* set_on_hand: compare with this (required) */
+    int64_t safety_stock;   /* set_policy */
+} inv_command;
+
+typedef enum inv_state {
+    INV_STATE_NONE = 0,
+    INV_STATE_HELD = 1,
+    INV_STATE_BACKORDERED = 2,
+    INV_STATE_ALLOCATED = 3,
+    INV_STATE_SHIPPED = 4,
+    INV_STATE_RELEASED = 5,
+    INV_STATE_CANCELLED = 6,
+    INV_STATE_EXPIRED = 7,
+    INV_STATE_CANCELLED_SHORT = 8,
+    INV_STATE_PREEMPTED = 9
+} inv_state;
+
+/* One line of an answer: a line of a reservation at one place, or (INSUFFICIENT, OVER_COMMIT) a
+ * line that is short. */
+typedef struct inv_reply_line {
+    uint32_t sku;          /* number, INV_NUMBER_NONE if unknown */
+    uint16_t location;     /* number, INV_LOCATION_NONE for a free short line or an unknown location */
+    uint8_t closed;
+    uint8_t alternative_count;
+    uint32_t line_index;   /* of the request's line (equal lines: the first of them) */
+    uint32_t qty;          /* asked for at this place (short: requested, all equal lines together) */
+    uint32_t held;
+    uint32_t allocated;
+    uint32_t shipped;
+    uint32_t backordered;
+    int64_t available_to_promise; /* short lines: what is there; OVER_COMMIT: what remains */
+    uint16_t alternatives[INV_ALTERNATIVE_COUNT_MAX]; /* locations that could serve the line */
+} inv_reply_line;
+
+/* One stock row as a caller sees it. Figures are units; now and lsn say as of when. */
+typedef struct inv_stock_level {
+    uint32_t sku;
+    uint16_t location;
+    bool known;                   /* a row exists */
+    int64_t on_hand;
+    int64_t held;
+    int64_t allocated;
+    int64_t reserved;
+    int64_t unsellable;
+    int64_t available;
+    int64_t available_to_promise;
+    int64_t safety_stock;
+    int64_t short_qty;
+    int64_t backordered;
+    int64_t incoming;
+    uint64_t lsn;
+    uint64_t now_unix_ms;
+} inv_stock_level;
+
+/* Fields of a body that differ (IDEMPOTENCY_MISMATCH), bits of inv_reply.mismatch. */
+#define INV_FIELD_LINES 1u
+#define INV_FIELD_ACCOUNT 2u
+#define INV_FIELD_TTL_MS 4u
+#define INV_FIELD_BODY 8u      /* an ended one: only the hash of the body is kept */
+#define INV_FIELD_KIND 16u     /* the op_id belongs to another kind of call */
+
+typedef struct inv_reply {
+    int code;                    /* inv_result */
+    uint8_t state;               /* inv_state of the reservation after the call */
+    bool reheld;                 /* commit after expiry took the units again */
+    uint64_t lsn;                /* end of the change's own entry; replay: of the last change */
+    uint64_t observed_lsn;       /* wait for this before anybody sees the reply */
+    uint64_t now_unix_ms;        /* engine time of the decision */
+    uint64_t expires_at_unix_ms; /* deadline while held, else 0 */
+    uint64_t ended_at_unix_ms;   /* when it ended (EXPIRED: expired_at), else 0 */
+    uint64_t units;              /* units of an ended reservation; else of all its lines */
+    uint64_t retry_after_ms;     /* 0 = not known */
+    const char *field;           /* BAD_REQUEST, QTY_OUT_OF_RANGE, LIMIT_EXCEEDED: path, static text */
+    int64_t figure;              /* offending figure; CAS_FAILED: the actual figure */
+    int64_t limit;
+    uint32_t mismatch;           /* INV_FIELD_* bits */
+    uint32_t line_index;         /* BAD_REQUEST in lines[...]: which */
+    inv_stock_level level;       /* stock changes: the row after it */
+    uint32_t line_count;         /* lines there are; min(line_count, lines_max) are filled in */
+    uint32_t lines_max;          /* set by the caller */
+    inv_reply_line *lines;       /* caller's array of lines_max, may be NULL when lines_max is 0 */
+} inv_reply;
+
+/* Judges commands in array order. Replies hold the outcome one by one; one bad command hurts no
+ * other. Returns INV_OK when every command was judged; INV_STORE_CLOSED or INV_STORE_FAILED (also
+ * set in every reply not judged) otherwise. Waits for log credit when the disk is behind, so callers
+ * release their own locks (the GIL) first or use try_execute, which answers INV_BUSY instead. */
+inv_result inv_store_execute(inv_store *store, const inv_command *commands, size_t count,
+                             inv_reply *replies);
+inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, size_t count,
+                                 inv_reply *replies);
+
+/* Waits until lsn is as safe as the store's durability promises. timeout_ms 0 = only look.
+ * INV_OK; INV_BUSY = not yet; INV_STORE_FAILED. barrier waits for the disk in every mode. */
+INV_MUST_USE inv_result inv_store_wait(inv_store *store, uint64_t lsn, uint32_t timeout_ms);
+INV_MUST_USE inv_result inv_store_barrier(inv_store *store, uint64_t lsn, uint32_t timeout_ms);
+
+/* ---- reads ---------------------------------------------------------------------------------------- */
+/* One row. INV_OK (zeros at a location without a row), INV_UNKNOWN_SKU, INV_BAD_REQUEST. The caller
+ * waits for level.lsn; on INV_UNKNOWN_SKU too. `line` names sku and location as in a command. */
+inv_result inv_store_availability(inv_store *store, inv_text seller, const inv_line *line,
+                                  inv_stock_level *out);
+
+/* All rows of a SKU at one lsn: fills min(*out_count, levels_max), sets *out_count to all there are
+ * and *out_total to sums of clamped rows. */
+inv_result inv_store_availability_sku(inv_store *store, inv_text seller, const inv_line *line,
+                                      inv_stock_level *levels, uint32_t levels_max,
+                                      uint32_t *out_count, inv_stock_level *out_total);
+
+/* A reservation by id: state, lines, deadline, lsn as in a reply (code INV_OK or
+ * INV_UNKNOWN_RESERVATION, INV_BAD_REQUEST). The caller waits for out->observed_lsn. */
+inv_result inv_store_reservation(inv_store *store, inv_text seller, inv_text id, bool id_is_uuid,
+                                 inv_reply *out);
+
+/* Names and numbers. A number holds for the store's life. */
+typedef enum inv_name_kind {
+    INV_NAME_SKU = 1,
+    INV_NAME_LOCATION = 2,
+    INV_NAME_SELLER = 3,
+    INV_NAME_ACCOUNT = 4,
+    INV_NAME_REASON = 5,
+    INV_NAME_REFERENCE = 6 /* written to the log only: not kept in memory */
+} inv_name_kind;
+
+/* Numbers of names (INV_NUMBER_NONE where unknown and create is false). create logs new ones; the
+ * caller waits for *out_lsn. seller matters for skus only. INV_BAD_REQUEST: out_bad_index. */
+inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
+                             const inv_text *names, size_t count, bool create, uint32_t *out_numbers,
+                             uint64_t *out_lsn, size_t *out_bad_index);
+
+/* Text of a number: copies at most INV_SKU_BYTES_MAX bytes; false if there is no such number. */
+bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char *out_bytes,
+                    uint32_t *out_length);
+
+/* ---- proof and figures ------------------------------------------------------------------------------ */
+typedef struct inv_check_report {
+    bool ok;
+    uint64_t skus;
+    uint64_t rows;
+    uint64_t holds;        /* live reservations */
+    uint64_t ended;        /* remembered ids */
+    uint64_t timers;
+    uint64_t problem_count;
+    uint64_t lsn;
+    int64_t on_hand, held, allocated; /* totals */
+    char problem[256];     /* the first broken invariant */
+} inv_check_report;
+
+/* Walks everything with every stripe locked and verifies the invariants of SEMANTICS.md section 8. */
+INV_MUST_USE inv_result inv_store_check(inv_store *store, inv_check_report *out);
+
+typedef struct inv_metrics {
+    uint64_t lsn_appended, lsn_durable;
+    uint64_t commands, records, groups, syncs, sync_ns_total, sync_ns_max;
+    uint64_t reserved_ok, refused, replayed, expired, ended_ids, live_holds;
+    uint64_t now_unix_ms;      /* engine time: the lowest of all stripes */
+    uint64_t lag_ms;           /* of engine time behind the clock */
+    uint64_t id_window_ms;     /* effective idempotency window */
+    uint64_t segments_ready, segment_waits, probe_max, bytes_in_use;
+} inv_metrics;
+
+void inv_store_metrics(inv_store *store, inv_metrics *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* INVCORE_H */

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inv_wal_reader.c: a segment is read whole into one buffer (its size is bounded by the format), then
+ * parsed; the buffer is reused from segment to segment.
+ */
+#include "inv_wal_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../base/inv_crc32c.h"
+
+#define FILE_COUNT_MAX 1048576u /* segments of one store: 64 TiB at the default size */
+
+/* ---- finding the chain ------------------------------------------------------------------------- */
+
+typedef struct file_listing {
+    uint64_t *wal, *spare;
+    uint64_t wal_count, spare_count, wal_room, spare_room;
+    bool overflow;
+} file_listing;
+
+static bool parse_number(const char *name, const char *prefix, uint64_t *out) {
+    size_t length = strlen(prefix);
+    if (strncmp(name, prefix, length) != 0 || strlen(name) != length + 16) return false;
+    uint64_t number = 0;
+    for (const char *p = name + length; *p != 0; p++) {
+        uint32_t digit = *p >= '0' && *p <= '9'   ? (uint32_t)(*p - '0')
+                         : *p >= 'a' && *p <= 'f' ? (uint32_t)(*p - 'a') + 10
+                                                  : 16;
+        if (digit == 16) return false;
+        number = number * 16 + digit;
+    }
+    *out = number;
+    return number != 0;
+}
+
+static bool visit_file(void *argument, const char *name, uint64_t size) {
+    file_listing *listing = argument;
+    uint64_t number;
+    (void)size;
+    if (parse_number(name, "wal-", &number)) {
+        if (listing->wal_count < listing->wal_room) listing->wal[listing->wal_count] = number;
+        listing->wal_count++;
+    } else if (parse_number(name, "spare-", &number)) {
+        if (listing->spare_count < listing->spare_room)
+            listing->spare[listing->spare_count] = number;
+        listing->spare_count++;
+    }
+    return true;
+}
+
+static int compare_u64(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* Lists once to count and once to fill; the directory is locked, so nothing changes in between. */
+static inv_result list_files(inv_wal_chain *chain, uint64_t *out_wal_count, inv_error *error) {
+    const inv_storage *storage = &chain->env->storage;
+    file_listing listing = {0};
+    inv_result result = storage->list(storage->context, visit_file, &listing, error);
+    if (result != INV_OK) return result;
+    uint64_t total = listing.wal_count + listing.spare_count;
+    if (total > FILE_COUNT_MAX)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "more than %u segment files", FILE_COUNT_MAX);
+    chain->files_bytes = (total + 1) * sizeof(uint64_t);
+    chain->void_numbers = inv_env_alloc(chain->env, chain->files_bytes);
+    if (chain->void_numbers == NULL)
+        return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the list of segments");
+    listing.wal = chain->void_numbers;
+    listing.wal_room = listing.wal_count;
+    listing.spare = chain->spare_numbers = chain->void_numbers + listing.wal_count;
+    listing.spare_room = listing.spare_count;
+    listing.wal_count = listing.spare_count = 0;
+    result = storage->list(storage->context, visit_file, &listing, error);
+    if (result != INV_OK) return result;
+    qsort(listing.wal, listing.wal_count, sizeof(uint64_t), compare_u64);
+    *out_wal_count = listing.wal_count;
+    chain->spare_count = listing.spare_count;
+    for (uint64_t i = 0; i < listing.spare_count; i++)
+        chain->number_highest = inv_max_u64(chain->number_highest, listing.spare[i]);
+    if (listing.wal_count > 0)
+        chain->number_highest =
+            inv_max_u64(chain->number_highest, listing.wal[listing.wal_count - 1]);
+    return INV_OK;
+}
+
+/* The newer valid slot. *out_found false when the file holds no valid slot. */
+static inv_result read_state(inv_wal_chain *chain, bool *out_found, uint64_t *out_file_bytes,
+                             inv_error *error) {
+    const inv_storage *storage = &chain->env->storage;
+    uint8_t bytes[2 * INV_STATE_SLOT_BYTES];
+    uint64_t got = 0;
+    *out_found = false;
+    memset(bytes, 0, sizeof bytes);
+    inv_result result =
+        storage->read(storage->context, "STATE", 0, bytes, sizeof bytes, &got, error);
+    *out_file_bytes = got;
+    if (result == INV_IO_ERROR && error->os_errno == 2 /* ENOENT */) return INV_OK;
+    if (result != INV_OK) return result;
+    for (uint32_t i = 0; i < 2; i++) {
+        inv_wal_state slot;
+        result = inv_wal_decode_state(bytes + i * INV_STATE_SLOT_BYTES, &slot);
+        if (result == INV_FORMAT_UNKNOWN)
+            return inv_fail(error, result, 0, "STATE: written by a newer format than %u.%u",
+                            INV_WAL_FORMAT_MAJOR, INV_WAL_FORMAT_MINOR);
+        if (result != INV_OK) continue;
+        if (!*out_found || slot.sequence > chain->state.sequence) chain->state = slot;
+        *out_found = true;
+    }
+    return INV_OK;
+}
+
+static inv_result read_header(const inv_wal_chain *chain, uint64_t number,
+                              inv_wal_segment_header *out, inv_error *error) {
+    const inv_storage *storage = &chain->env->storage;
+    char name[INV_FILE_NAME_MAX + 1];
+    uint8_t bytes[INV_WAL_HEADER_BYTES];
+    uint64_t got = 0;
+    (void)snprintf(name, sizeof name, "wal-%016llx", (unsigned long long)number);
+    memset(bytes, 0, sizeof bytes);
+    inv_result result = storage->read(storage->context, name, 0, bytes, sizeof bytes, &got, error);
+    if (result != INV_OK) return result;
+    result = inv_wal_decode_segment_header(bytes, out);
+    if (error != NULL) error->segment = number;
+    if (result == INV_FORMAT_UNKNOWN)
+        return inv_fail(error, result, 0, "%s: written by a newer format than %u.%u", name,
+                        INV_WAL_FORMAT_MAJOR, INV_WAL_FORMAT_MINOR);
+    if (result != INV_OK)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: both header copies are damaged", name);
+    if (memcmp(out->identity.uuid, chain->state.identity.uuid, 16) != 0)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: belongs to another store", name);
+    if (out->number != number)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: is segment %llu under another name", name,
+                        (unsigned long long)out->number);
+    return INV_OK;
+}
+
+/* Two neighbours must agree on where the older one ends. */
+static inv_result join(inv_wal_link *older, const inv_wal_segment_header *newer, inv_error *error) {
+    uint64_t limit =
+        older->header.base_lsn + older->header.segment_bytes - INV_WAL_HEADER_BYTES;
+    older->end_lsn = newer->prev_end_lsn;
+    older->end_exact = newer->prev_exact;
+    bool agrees = newer->base_lsn == newer->prev_end_lsn && newer->epoch >= older->header.epoch &&
+                  (newer->prev_exact ? newer->prev_end_lsn >= older->header.base_lsn &&
+                                           newer->prev_end_lsn <= limit
+                                     : newer->prev_end_lsn == limit);
+    if (agrees) return INV_OK;
+    error->segment = newer->number;
+    return inv_fail(error, INV_LOG_CORRUPT, 0, "segments %llu and %llu do not join",
+                    (unsigned long long)older->header.number, (unsigned long long)newer->number);
+}
+
+static inv_result follow(inv_wal_chain *chain, uint64_t wal_count, inv_error *error) {
+    uint64_t *numbers = chain->void_numbers;
+    uint64_t wanted = numbers[wal_count - 1], at = wal_count;
+    if (wanted < chain->state.segment_highest) {
+        error->segment = chain->state.segment_highest;
+        return inv_fail(error, INV_LOG_CORRUPT, 0,
+                        "segment %llu is missing: STATE says it was promoted",
+                        (unsigned long long)chain->state.segment_highest);
+    }
+    chain->links_bytes = wal_count * sizeof(inv_wal_link);
+    chain->links = inv_env_alloc(chain->env, chain->links_bytes);
+    if (chain->links == NULL)
+        return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the chain of segments");
+    uint64_t first = wal_count; /* links fill from the back */
+    while (wanted != 0) {
+        while (at > 0 && numbers[at - 1] > wanted) at--;
+        if (at == 0 || numbers[at - 1] != wanted) {
+            error->segment = wanted;
+            return inv_fail(error, INV_LOG_CORRUPT, 0, "segment %llu is missing",
+                            (unsigned long long)wanted);
+        }
+        inv_wal_link *link = &chain->links[first - 1];
+        inv_result result = read_header(chain, wanted, &link->header, error);
+        if (result != INV_OK) return result;
+        if (first == wal_count)
+            link->end_lsn =
+                link->header.base_lsn + link->header.segment_bytes - INV_WAL_HEADER_BYTES;
+        else if ((result = join(link, &chain->links[first].header, error)) != INV_OK)
+            return result;
+        first--;
+        wanted = link->header.prev_number;
+        numbers[--at] = 0; /* in the chain: not void */
+    }
+    chain->link_count = wal_count - first;
+    memmove(chain->links, chain->links + first, chain->link_count * sizeof(inv_wal_link));
+    for (uint64_t i = 0; i < wal_count; i++)
+        if (numbers[i] != 0) numbers[chain->void_count++] = numbers[i];
+    if (chain->links[0].header.base_lsn != INV_WAL_LSN_FIRST && chain->state.snapshot_lsn == 0)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "the log does not begin at its first lsn");
+    return INV_OK;
+}
+
+inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *env, inv_error *error) {
+    uint64_t wal_count = 0, state_bytes = 0;
+    bool has_state = false;
+    memset(chain, 0, sizeof *chain);
+    chain->env = env;
+    inv_result result = read_state(chain, &has_state, &state_bytes, error);
+    if (result == INV_OK) result = list_files(chain, &wal_count, error);
+    if (result != INV_OK) return result;
+    memset(error, 0, sizeof *error);
+    if (!has_state && wal_count > 0)
+        return inv_fail(error, INV_LOG_CORRUPT, 0,
+                        "STATE is missing or both its slots are damaged, but there are segments");
+    chain->exists = has_state;
+    if (!has_state) return INV_OK;
+    chain->seed = inv_wal_seed(chain->state.identity.uuid);
+    uint8_t hint[INV_HINT_BYTES];
+    uint64_t got = 0, hint_epoch = 0;
+    inv_error ignored = {0};
+    if (env->storage.read(env->storage.context, "HINT", 0, hint, sizeof hint, &got, &ignored) ==
+            INV_OK &&
+        got == sizeof hint)
+        (void)inv_wal_decode_hint(hint, chain->seed, &chain->hint_durable, &hint_epoch);
+    if (wal_count == 0) { /* created, but not one segment promoted: nothing was ever acknowledged */
+        if (chain->state.segment_highest == 0) return INV_OK;
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "every segment is missing");
+    }
+    return follow(chain, wal_count, error);
+}
+
+void inv_wal_chain_free(inv_wal_chain *chain) {
+    inv_env_free(chain->env, chain->void_numbers, chain->files_bytes);
+    inv_env_free(chain->env, chain->links, chain->links_bytes);
+    chain->void_numbers = chain->spare_numbers = NULL;
+    chain->links = NULL;
+    chain->link_count = 0;
+}
+
+/* ---- scanning ------------------------------------------------------------------------------------ */
+
+typedef struct segment_bytes {
+    uint8_t *bytes;
+    uint64_t room;
+} segment_bytes;
+
+static inv_result load_segment(const inv_wal_chain *chain, const inv_wal_link *link,
+                               segment_bytes *buffer, inv_error *error) {
+    const inv_env *env = chain->env;
+    uint64_t size = link->header.segment_bytes, got = 0;
+    char name[INV_FILE_NAME_MAX + 1];
+    if (buffer->room < size) {
+        inv_env_free(env, buffer->bytes, buffer->room);
+        buffer->room = size;
+        buffer->bytes = inv_env_alloc(env, size);
+        if (buffer->bytes == NULL) {
+            buffer->room = 0;
+            return inv_fail(error, INV_NO_MEMORY, 0, "no memory for a segment of %llu bytes",
+                            (unsigned long long)size);
+        }
+    }
+    (void)snprintf(name, sizeof name, "wal-%016llx", (unsigned long long)link->header.number);
+    inv_result result =
+        env->storage.read(env->storage.context, name, 0, buffer->bytes, size, &got, error);
+    if (result != INV_OK) return result;
+    if (got == size) return INV_OK;
+    error->segment = link->header.number;
+    error->offset = got;
+    /* Segments are written full and synced before they get their name: a short one is damage. */
+    return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: %llu bytes, should be %llu", name,
+                    (unsigned long long)got, (unsigned long long)size);
+}
+
+/* A valid record of this segment at lsn, not reaching beyond its end? */
+static bool record_at(const inv_wal_chain *chain, const inv_wal_link *link, const uint8_t *bytes,
+                      uint64_t lsn, inv_wal_record *out) {
+    uint64_t offset = INV_WAL_HEADER_BYTES + (lsn - link->header.base_lsn);
+    if (offset + INV_WAL_RECORD_HEADER_BYTES > link->header.segment_bytes) return false;
+    return inv_wal_decode_record(bytes + offset, link->header.segment_bytes - offset, chain->seed,
+                                 lsn, (uint32_t)link->header.epoch, out);
+}
+
+/* Looks at everything after p: valid records there are void, but their hints are proofs. */
+static void look_beyond(const inv_wal_chain *chain, const inv_wal_link *link, const uint8_t *bytes,
+                        uint64_t lsn, inv_wal_verdict *verdict) {
+    uint64_t limit = link->header.base_lsn + link->header.segment_bytes - INV_WAL_HEADER_BYTES;
+    const uint8_t *base = bytes + INV_WAL_HEADER_BYTES;
+    uint64_t last = lsn;
+    for (uint64_t at = lsn; at + 8 <= limit; at += INV_WAL_RECORD_ALIGN) {
+        const uint8_t *word = base + (at - link->header.base_lsn);
+        if (INV_LIKELY(inv_load_u64(word) == 0)) continue;
+        inv_wal_record record;
+        last = at + 8;
+        if (record_at(chain, link, bytes, at, &record)) {
+            verdict->void_records++;
+            verdict->durable = inv_max_u64(verdict->durable, record.hint);
+        }
+    }
+    verdict->torn_bytes += last - lsn;
+}
+
+static inv_result corrupt_at(const inv_wal_link *link, const inv_wal_verdict *verdict,
+                             inv_error *error) {
+    error->segment = link->header.number;
+    error->offset = INV_WAL_HEADER_BYTES + (verdict->end_lsn - link->header.base_lsn);
+    error->lsn = verdict->end_lsn;
+    error->lsn_end = verdict->durable;
+    return inv_fail(error, INV_LOG_CORRUPT, 0,
+                    "segment %llu offset %llu: no valid record, but lsn %llu to %llu was durable",
+                    (unsigned long long)link->header.number, (unsigned long long)error->offset,
+                    (unsigned long long)verdict->end_lsn, (unsigned long long)verdict->durable);
+}
+
+/* Delivers the records of one segment from verdict->end_lsn on. */
+static inv_result scan_segment(const inv_wal_chain *chain, const inv_wal_link *link,
+                               const uint8_t *bytes, inv_wal_visit visit, void *argument,
+                               inv_wal_verdict *verdict, inv_error *error) {
+    inv_wal_record record;
+    while (verdict->end_lsn < link->end_lsn &&
+           record_at(chain, link, bytes, verdict->end_lsn, &record)) {
+        uint64_t end = record.lsn + inv_wal_record_bytes(record.payload_bytes);
+        if (end > link->end_lsn) break; /* void: the recovered successor begins before it ends */
+        verdict->durable = inv_max_u64(verdict->durable, record.hint);
+        if (record.type != INV_WAL_CHANGES && record.type != INV_WAL_PAD &&
+            record.type != INV_WAL_SEAL && (record.flags & INV_WAL_MUST_UNDERSTAND) != 0) {
+            error->segment = link->header.number;
+            error->lsn = record.lsn;
+            return inv_fail(error, INV_FORMAT_UNKNOWN, 0, "record type %u at lsn %llu is unknown",
+                            record.type, (unsigned long long)record.lsn);
+        }
+        inv_result result = visit(argument, &record, error);
+        if (result != INV_OK) {
+            error->segment = link->header.number;
+            error->lsn = record.lsn;
+            return result;
+        }
+        verdict->records++;
+        verdict->end_lsn = end;
+    }
+    return INV_OK;
+}
+
+static void find_relog_start(const inv_wal_chain *chain, const inv_wal_link *link,
+                             const uint8_t *bytes, inv_wal_verdict *verdict) {
+    inv_wal_record record;
+    uint64_t lsn = link->header.base_lsn;
+    while (lsn < verdict->end_lsn && lsn < link->end_lsn &&
+           record_at(chain, link, bytes, lsn, &record)) {
+        uint64_t bytes_taken = inv_wal_record_bytes(record.payload_bytes);
+        if (lsn + bytes_taken > verdict->durable) break;
+        lsn += bytes_taken;
+    }
+    verdict->relog_lsn = lsn;
+    verdict->relog_number = link->header.number;
+    verdict->end_crc =
+        inv_crc32c(0, bytes + INV_WAL_HEADER_BYTES, lsn - link->header.base_lsn);
+}
+
+inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit, void *argument,
+                        inv_wal_verdict *out, inv_error *error) {
+    segment_bytes buffer = {0};
+    inv_result result = INV_OK;
+    uint64_t i = 0;
+    memset(out, 0, sizeof *out);
+    out->end_lsn = chain->links[0].header.base_lsn;
+    out->durable = inv_max_u64(chain->hint_durable, chain->state.clean_lsn);
+    for (uint64_t k = 0; k < chain->link_count; k++) /* a recovered segment's word about the one before */
+        if (chain->links[k].end_exact) out->durable = inv_max_u64(out->durable, chain->links[k].end_lsn);
+    for (; i < chain->link_count; i++) {
+        const inv_wal_link *link = &chain->links[i];
+        result = load_segment(chain, link, &buffer, error);
+        if (result == INV_OK)
+            result = scan_segment(chain, link, buffer.bytes, visit, argument, out, error);
+        if (result != INV_OK) goto done;
+        if (out->end_lsn < link->end_lsn || i + 1 == chain->link_count) break;
+    }
+    const inv_wal_link *last = &chain->links[i];
+    out->end_number = last->header.number;
+    look_beyond(chain, last, buffer.bytes, out->end_lsn, out);
+    for (uint64_t k = i + 1; k < chain->link_count; k++) {
+        result = load_segment(chain, &chain->links[k], &buffer, error);
+        if (result != INV_OK) goto done;
+        look_beyond(chain, &chain->links[k], buffer.bytes, chain->links[k].header.base_lsn, out);
+    }
+    if (out->durable > out->end_lsn) {
+        result = corrupt_at(last, out, error);
+        goto done;
+    }
+    /* The re-log begins at most one window back, so in this segment or one of the few before it. */
+    uint64_t k = i;
+    while (k > 0 && chain->links[k].header.base_lsn > out->durable) k--;
+    result = load_segment(chain, &chain->links[k], &buffer, error);
+    if (result == INV_OK) find_relog_start(chain, &chain->links[k], buffer.bytes, out);
+done:
+    inv_env_free(chain->env, buffer.bytes, buffer.room);
+    return result;
+}
+
+inv_result inv_wal_relog(const inv_wal_chain *chain, uint64_t from, uint64_t to, uint64_t epoch,
+                         uint8_t *out, inv_error *error) {
+    segment_bytes buffer = {0};
+    inv_result result = INV_OK;
+    uint64_t lsn = from;
+    for (uint64_t i = 0; i < chain->link_count && lsn < to && result == INV_OK; i++) {
+        const inv_wal_link *link = &chain->links[i];
+        if (link->end_lsn <= lsn) continue;
+        result = load_segment(chain, link, &buffer, error);
+        inv_wal_record record;
+        while (result == INV_OK && lsn < to && lsn < link->end_lsn) {
+            if (!record_at(chain, link, buffer.bytes, lsn, &record)) {
+                result = inv_fail(error, INV_IO_ERROR, 0, "lsn %llu was readable a moment ago",
+                                  (unsigned long long)lsn);
+                break;
+            }
+            uint8_t *target = out + (lsn - from);
+            uint64_t padded = inv_align_u64(record.payload_bytes, INV_WAL_RECORD_ALIGN);
+            memcpy(target + INV_WAL_RECORD_HEADER_BYTES, record.payload, padded);
+            if (record.type == INV_WAL_SEAL) record.type = INV_WAL_PAD;
+            record.epoch = (uint32_t)epoch;
+            record.hint = inv_min_u64(record.hint, from);
+            inv_wal_encode_record_header(target, chain->seed, &record,
+                                         inv_crc32c(0, record.payload, padded));
+            lsn += INV_WAL_RECORD_HEADER_BYTES + padded;
+        }
+    }
+    inv_env_free(chain->env, buffer.bytes, buffer.room);
+    return result;
+}

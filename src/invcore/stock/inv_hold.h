@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inv_hold.h: reservations, what remains of ended ones, and the index that finds them by id.
+ *
+ *   id index: 2^n shards          slab: chunks of 4 KiB, each owned by one stripe
+ *   +-------------+------+        +--------+------+------+-- 63 slots of 64 bytes --+
+ *   | fingerprint | ref  | -----> | header | hold | hold | ...                      |
+ *   +-------------+------+        +--------+------+------+--------------------------+
+ *
+ * A hold lives with its home stripe: the lowest stripe of its lines. It is one cache line. The usual
+ * single-line one has its line inside, as long as all its units are in one state; others keep a block of
+ * lines. An ended one stays where it is as a tombstone, without its lines (an expired one keeps them: a
+ * late commit may take the units again), in its stripe's queue of ended ones, oldest first.
+ *
+ * An op_id of another call is a hold that was born ended (INV_HOLD_OP), in a name space of its own.
+ *
+ * LOCKS. A hold's fields: its home stripe's lock; except id, seller, kind and the chunk's stripe number,
+ * which do not change while it is in the index and may be read under its index shard's lock. Rank: stripes, then one index shard. A chunk belongs to its stripe's lock.
+ *
+ * Estimate: 64 bytes + 8/0.6 bytes of index + 1/63 of chunk header = 79 bytes a live reservation.
+ * Rejected: shrinking tombstones to 48 bytes (a second slab, and the index to be rewritten at the end of
+ * every reservation, for a fifth of the memory of ended ones).
+ */
+#ifndef INV_HOLD_H
+#define INV_HOLD_H
+
+#include "../base/inv_hash.h"
+#include "../base/inv_lane.h"
+#include "../base/inv_line_op.h"
+#include "../base/inv_pool.h"
+
+#define INV_HOLD_TEXT 1u    /* kind: the id is text */
+#define INV_HOLD_OP 2u      /* kind: an op_id */
+#define INV_HOLD_NO_BODY 4u /* kind: a tombstone for an id that was never reserved */
+
+typedef struct inv_hold {
+    uint8_t id[16];        /* a UUID's bytes; text: 8 bytes hash, 4 reference of the text, 4 length */
+    uint64_t lsn;          /* end of the entry that changed it last */
+    uint64_t deadline_ms;  /* HELD: deadline; ended: when it ended. With next, prev: the inv_timer */
+    inv_ref next, prev;    /* timer links while held; next: queue of ended ones */
+    uint32_t sku;          /* inline line; reference of the block; low half of the units */
+    uint32_t qty;          /* inline line; high half of the units */
+    uint32_t account;
+    uint32_t body_hash;
+    uint16_t location;     /* inline line; an op: its entry kind */
+    uint16_t seller;
+    uint16_t line_count;
+    uint8_t state : 4;     /* inv_state; an op: INV_STATE_NONE */
+    uint8_t block : 1;     /* the lines are in a block */
+    uint8_t free_line : 1; /* inline line: the caller named no location */
+    uint8_t units : 1;     /* ended, lines gone: sku and qty are one 64-bit sum of units */
+    uint8_t gone : 1;      /* out of the index: freed when its turn in the queue comes */
+    uint8_t kind;          /* INV_HOLD_*; with id and seller all an index lookup reads */
+} inv_hold;
+_Static_assert(sizeof(inv_hold) == 64, "a reservation is one cache line");
+
+typedef struct inv_hold_line {
+    uint32_t sku, qty, held, allocated, shipped;
+    uint16_t location;
+    uint8_t flags; /* INV_LINE_FREE */
+    uint8_t pad;
+} inv_hold_line;
+_Static_assert(sizeof(inv_hold_line) == 24, "a line is 24 bytes");
+
+typedef struct inv_hold_chunk { /* granule 0 of a chunk */
+    uint64_t free_slots;        /* bit i: slot i is free; bit 0 never */
+    inv_ref all_next, all_prev; /* chunks of the stripe */
+    inv_ref room_next, room_prev; /* of them, those with a free slot; valid while in that list */
+    uint16_t stripe;
+    uint8_t in_room_list;
+} inv_hold_chunk;
+
+typedef struct inv_hold_home { /* one a stripe, under its lock */
+    inv_ref all_chunks;
+    inv_ref room_chunks;
+    inv_ref ended_first, ended_last; /* queue of ended ones, oldest lsn first */
+    uint32_t live_count;
+    uint32_t ended_count;
+    uint32_t held_count; /* those with a timer */
+} inv_hold_home;
+
+typedef struct inv_hold_slot {
+    uint32_t fingerprint;
+    inv_ref ref; /* 0 = free */
+} inv_hold_slot;
+
+typedef struct inv_hold_shard {
+    inv_lock lock;
+    uint32_t mask;  /* slots - 1; 0 = none yet */
+    uint32_t count;
+    uint32_t pad;
+    inv_hold_slot *slots;
+} inv_hold_shard;
+
+typedef struct inv_holds {
+    const inv_env *env;
+    inv_pool *pool;
+    inv_hold_shard *shards;
+    uint32_t shard_bits;
+    _Atomic uint32_t probe_max;
+    _Atomic uint64_t ended_total; /* in all queues */
+} inv_holds;
+
+/* An id as asked for. */
+typedef struct inv_hold_key {
+    uint64_t hash;
+    inv_text text;      /* bytes NULL: a UUID */
+    uint8_t uuid[16];
+    uint32_t seller;    /* INV_NUMBER_NONE: an unknown seller, nothing of his is known */
+    bool op;
+} inv_hold_key;
+
+INV_MUST_USE inv_result inv_holds_init(inv_holds *holds, const inv_env *env, inv_pool *pool,
+                                       uint32_t shard_bits);
+void inv_holds_deinit(inv_holds *holds);
+
+static inline inv_hold *inv_hold_at(const inv_holds *holds, inv_ref ref) {
+    return (inv_hold *)inv_pool_at(holds->pool, ref);
+}
+static inline uint32_t inv_hold_stripe(const inv_holds *holds, inv_ref ref) {
+    return ((const inv_hold_chunk *)inv_pool_at(holds->pool, ref & ~63u))->stripe;
+}
+
+/* ---- id index ------------------------------------------------------------------------------------ */
+static inline inv_hold_shard *inv_holds_shard(const inv_holds *holds, uint64_t hash) {
+    return &holds->shards[holds->shard_bits == 0 ? 0 : hash >> (64 - holds->shard_bits)];
+}
+/* Under the shard's lock: */
+inv_ref inv_holds_find_locked(inv_holds *holds, const inv_hold_shard *shard,
+                              const inv_hold_key *key);
+/* Room for one more; INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_holds_reserve_locked(inv_holds *holds, inv_hold_shard *shard);
+void inv_holds_insert_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t hash, inv_ref ref);
+void inv_holds_remove_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t hash, inv_ref ref);
+
+/* Takes the shard's lock around find. */
+inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key);
+
+/* ---- slab (under the home stripe's lock) ------------------------------------------------------------ */
+/* A slot of the stripe, all fields zero, the id stored (a text's bytes are copied). 0: no memory. */
+inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
+                        const inv_hold_key *key);
+/* Frees the slot, its text and its lines. It is not in the index, the wheel or the queue. */
+void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref);
+
+/* Hash of a stored id, given the hash tweak of its seller (inv_hold_hash below). */
+uint64_t inv_hold_hash(inv_hash_key key, uint64_t seller_tweak, bool op, inv_text text,
+                       const uint8_t uuid[16]);
+inv_text inv_hold_text(const inv_holds *holds, const inv_hold *hold); /* bytes NULL: a UUID */
+
+/* ---- lines (under the home stripe's lock) ------------------------------------------------------------ */
+/* The lines: those of the block, or the inline one unfolded into *inline_line. line_count of them, NULL
+ * when they are gone. */
+inv_hold_line *inv_hold_lines(const inv_holds *holds, const inv_hold *hold,
+                              inv_hold_line *inline_line);
+/* A block for `count` lines (inside a fresh hold, or unfolding its inline line). INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_hold_make_block(inv_holds *holds, inv_hold *hold, uint32_t count);
+/* Drops the lines of an ended hold and keeps the sum of its units. */
+void inv_hold_drop_lines(inv_holds *holds, inv_hold *hold);
+uint64_t inv_hold_units(const inv_holds *holds, const inv_hold *hold);
+
+/* Applies one line of a change to the hold's lines: finds (sku, location, free) and moves its units by the
+ * table of effects. False if there is no such line or a figure would leave its range. */
+INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count,
+                                 const inv_change_line *change, int held, int allocated,
+                                 int shipped);
+
+/* ---- queue of ended ones (under the home stripe's lock) ------------------------------------------------ */
+void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);
+inv_ref inv_hold_dequeue_ended(inv_holds *holds, inv_hold_home *home);
+
+/* Calls visit for every slot in use of a stripe; stops when it returns false. */
+void inv_hold_walk(const inv_holds *holds, const inv_hold_home *home,
+                   bool (*visit)(void *argument, inv_ref ref, inv_hold *hold), void *argument);
+
+#endif

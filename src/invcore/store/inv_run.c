@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inv_run.c: a run of up to 32 commands becomes at most one record.
+ *
+ *   prepare (form, keys)        no lock
+ *   credit                      the only step that may fail for want of disk
+ *   lock stripes, ascending     stripe times and the record's time are read here
+ *   judge each: decide, apply, encode aside
+ *   claim the log range         from here on the change has its place
+ *   publish: last_lsn, sequences even, names; unlock
+ *   copy the record, floor idle
+ *
+ * A command that turns out to need a stripe the run does not hold (a replay homed elsewhere, a cart by id)
+ * ends the run before it; it is then run alone, with what it asked for, until it has all it needs.
+ */
+#include "inv_store.h"
+
+inv_run *inv_run_of(inv_store *store, inv_lane *lane) {
+    if (INV_UNLIKELY(lane->scratch == NULL))
+        lane->scratch = inv_env_alloc(store->env, sizeof(inv_run));
+    return lane->scratch;
+}
+
+void inv_run_reset(inv_run *run, inv_store *store, inv_lane *lane) {
+    run->store = store;
+    run->lane = lane;
+    run->job_count = run->line_used = 0;
+    run->bytes = 0;
+    run->payload_bytes = INV_WAL_CHANGES_PREFIX_BYTES;
+    run->stripe_count = run->touched_count = run->pending_count = run->patch_count = 0;
+    run->names_locked = run->alone = false;
+    run->need_change_max = 0;
+}
+
+void inv_run_want_stripe(inv_run *run, uint32_t stripe) {
+    uint64_t bit = 1ull << (stripe % 64);
+    if (run->locked_bits[stripe / 64] & bit) return;
+    run->locked_bits[stripe / 64] |= bit;
+    run->stripes[run->stripe_count++] = (uint16_t)stripe;
+}
+
+/* Ascending, by insertion for a few and by scanning the bits for many. */
+static void sort_stripes(inv_run *run) {
+    if (INV_PLANTED(INV_PLANT_UNSORTED_LOCKS)) return;
+    if (run->stripe_count > 64) {
+        uint32_t count = 0;
+        for (uint32_t word = 0; word < INV_STRIPE_COUNT_MAX / 64; word++)
+            for (uint64_t bits = run->locked_bits[word]; bits != 0; bits &= bits - 1)
+                run->stripes[count++] = (uint16_t)(word * 64 + (uint32_t)__builtin_ctzll(bits));
+        INV_ASSERT(count == run->stripe_count);
+        return;
+    }
+    for (uint32_t i = 1; i < run->stripe_count; i++) {
+        uint16_t stripe = run->stripes[i];
+        uint32_t at = i;
+        for (; at > 0 && run->stripes[at - 1] > stripe; at--) run->stripes[at] = run->stripes[at - 1];
+        run->stripes[at] = stripe;
+    }
+}
+
+void inv_run_lock(inv_run *run) {
+    inv_store *store = run->store;
+    sort_stripes(run);
+    if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK))
+        for (uint32_t i = 0; i < run->stripe_count; i++) {
+            inv_lock_take(&store->stripes[run->stripes[i]].lock);
+            INV_YIELD(store->env, INV_YIELD_BEFORE_TAIL);
+        }
+    run->now_ms = atomic_load_explicit(&store->now_ms, memory_order_acquire);
+    run->time_ms = run->now_ms;
+    for (uint32_t i = 0; i < run->stripe_count; i++)
+        run->time_ms =
+            inv_min_u64(run->time_ms, inv_stripe_time(store, run->stripes[i], run->now_ms));
+}
+
+/* Takes stripes asked for after the first `from` were locked; all of them are higher. */
+void inv_run_lock_more(inv_run *run, uint32_t from) {
+    for (uint32_t i = from + 1; i < run->stripe_count; i++) {
+        uint16_t stripe = run->stripes[i];
+        uint32_t at = i;
+        for (; at > from && run->stripes[at - 1] > stripe; at--) run->stripes[at] = run->stripes[at - 1];
+        run->stripes[at] = stripe;
+    }
+    for (uint32_t i = from; i < run->stripe_count; i++) {
+        INV_ASSERT(i == 0 || run->stripes[i] > run->stripes[i - 1]);
+        inv_lock_take(&run->store->stripes[run->stripes[i]].lock);
+    }
+}
+
+static void unlock(inv_run *run) {
+    for (uint32_t i = 0; i < run->stripe_count; i++) {
+        uint32_t stripe = run->stripes[i];
+        run->locked_bits[stripe / 64] = 0;
+        if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK)) inv_lock_give(&run->store->stripes[stripe].lock);
+    }
+    run->stripe_count = 0;
+}
+
+void inv_run_touch(inv_run *run, uint32_t stripe_index) {
+    uint64_t bit = 1ull << (stripe_index % 64);
+    if (run->touched_bits[stripe_index / 64] & bit) return;
+    INV_ASSERT(inv_run_has(run, stripe_index));
+    run->touched_bits[stripe_index / 64] |= bit;
+    run->touched[run->touched_count++] = (uint16_t)stripe_index;
+    inv_stripe *stripe = &run->store->stripes[stripe_index];
+    uint32_t sequence = atomic_load_explicit(&stripe->sequence, memory_order_relaxed);
+    /* odd: readers wait. The data stores that follow are releases, so none is seen before this. */
+    atomic_store_explicit(&stripe->sequence, sequence + 1, memory_order_relaxed);
+}
+
+uint64_t inv_run_encode(inv_run *run, const inv_effect *effect) {
+    INV_ASSERT(run->payload_bytes + inv_effect_bytes(effect) <= INV_RECORD_BYTES_MAX);
+    run->payload_bytes += inv_effect_encode(run->payload + run->payload_bytes, effect);
+    return run->payload_bytes;
+}
+
+/* Now that the lsn is known: into holds and replies. */
+static void patch_lsns(inv_run *run, uint64_t payload_lsn, uint64_t end) {
+    inv_store *store = run->store;
+    for (uint32_t i = 0; i < run->patch_count; i++)
+        inv_hold_at(&store->holds, run->patches[i].ref)->lsn =
+            payload_lsn + run->patches[i].end_offset;
+    for (uint32_t i = 0; i < run->job_count; i++) {
+        inv_job *job = &run->jobs[i];
+        if (job->end_offset != 0) {
+            job->reply->lsn = payload_lsn + job->end_offset;
+            job->reply->level.lsn = job->reply->lsn;
+        }
+        /* A refusal may have seen what an earlier command of the run changed. */
+        if (!job->done) job->reply->observed_lsn = end;
+    }
+}
+
+/* Claims the range of the record in the payload; *out_end: where it ends. */
+static uint64_t claim(inv_run *run, uint64_t *out_end) {
+    inv_put_u64(run->payload, run->time_ms);
+    inv_put_u64(run->payload + 8, 0); /* digest delta: not computed in format 1.0 */
+    uint64_t start = inv_wal_claim(&run->store->wal, run->lane, run->payload_bytes);
+    *out_end = start + inv_wal_record_bytes(run->payload_bytes);
+    patch_lsns(run, start + INV_WAL_RECORD_HEADER_BYTES, *out_end);
+    return start;
+}
+
+void inv_run_emit(inv_run *run) {
+    uint64_t end, start = claim(run, &end);
+    inv_wal_copy(&run->store->wal, run->lane, start, run->payload, (uint32_t)run->payload_bytes);
+    run->payload_bytes = INV_WAL_CHANGES_PREFIX_BYTES;
+    run->patch_count = 0;
+}
+
+uint64_t inv_run_finish(inv_run *run) {
+    inv_store *store = run->store;
+    uint64_t start = 0, end = 0;
+    bool wrote = run->payload_bytes > INV_WAL_CHANGES_PREFIX_BYTES;
+    if (wrote) start = claim(run, &end);
+    for (uint32_t i = 0; i < run->pending_count; i++)
+        inv_names_publish(run->pending[i].names, run->pending[i].node);
+    if (run->names_locked) inv_lock_give(&store->names_lock);
+    run->names_locked = false;
+    for (uint32_t i = 0; i < run->touched_count; i++) {
+        inv_stripe *stripe = &store->stripes[run->touched[i]];
+        uint32_t sequence = atomic_load_explicit(&stripe->sequence, memory_order_relaxed);
+        run->touched_bits[run->touched[i] / 64] = 0;
+        INV_ASSERT((sequence & 1) != 0 || INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK));
+        if (wrote) atomic_store_explicit(&stripe->last_lsn, end, memory_order_release);
+        /* release: a reader that sees it even sees all of the change */
+        atomic_store_explicit(&stripe->sequence, sequence + 1, memory_order_release);
+    }
+    run->touched_count = 0;
+    unlock(run);
+    if (wrote)
+        inv_wal_copy(&store->wal, run->lane, start, run->payload, (uint32_t)run->payload_bytes);
+    return end;
+}
+
+/* ---- executing ------------------------------------------------------------------------------------- */
+
+/* Prepares commands from `at` on until the run is full; returns how many commands it covers. */
+static size_t gather(inv_run *run, const inv_command *commands, size_t count, inv_reply *replies) {
+    inv_store *store = run->store;
+    size_t covered = 0;
+    while (covered < count && run->job_count < INV_RUN_COMMAND_MAX) {
+        const inv_command *command = &commands[covered];
+        uint32_t lines = command->line_count <= INV_LINE_COUNT_MAX ? command->line_count : 0;
+        if (run->line_used + lines > INV_LINE_COUNT_MAX + INV_RUN_COMMAND_MAX) break;
+        inv_job *job = &run->jobs[run->job_count];
+        inv_job_prepare(run, job, command, &replies[covered]);
+        if (!job->done && run->job_count > 0 &&
+            inv_wal_record_bytes(run->payload_bytes + run->bytes + job->bytes) >
+                store->record_bytes_max) {
+            run->line_used -= job->line_count;
+            break;
+        }
+        covered++;
+        if (!job->done) run->bytes += job->bytes;
+        run->job_count++;
+    }
+    return covered;
+}
+
+/* Stripes a job is known to need before any lock. A hold's home is looked up; its lines are read later. */
+static void want_stripes(inv_run *run, inv_job *job) {
+    inv_store *store = run->store;
+    bool lines = job->command->kind == INV_CMD_RESERVE || !job->has_id;
+    for (uint32_t i = 0; lines && i < job->line_count; i++)
+        inv_run_want_stripe(run, job->lines[i].stripe);
+    if (!job->has_id || lines) return;
+    inv_hold_shard *shard = inv_holds_shard(&store->holds, job->id.hash);
+    inv_lock_take(&shard->lock);
+    inv_ref ref = inv_holds_find_locked(&store->holds, shard, &job->id);
+    uint32_t home = ref == 0 ? (uint32_t)job->id.hash & (store->stripe_count - 1)
+                             : inv_hold_stripe(&store->holds, ref);
+    inv_lock_give(&shard->lock);
+    inv_run_want_stripe(run, home);
+}
+
+/* The highest lsn among the stripes held: what an answer that changed nothing has observed. */
+static uint64_t observed_lsn(const inv_run *run) {
+    uint64_t observed = atomic_load_explicit(&run->store->ids_lsn, memory_order_acquire);
+    for (uint32_t i = 0; i < run->stripe_count; i++)
+        observed = inv_max_u64(
+            observed, atomic_load_explicit(&run->store->stripes[run->stripes[i]].last_lsn,
+                                           memory_order_relaxed));
+    return observed;
+}
+
+static void count_outcome(inv_run *run, const inv_job *job) {
+    inv_lane_count(run->lane, INV_COUNT_COMMANDS, 1);
+    if (job->reply->code == INV_OK && job->command->kind == INV_CMD_RESERVE)
+        inv_lane_count(run->lane, INV_COUNT_RESERVED, 1);
+    else if (job->reply->code == INV_REPLAYED)
+        inv_lane_count(run->lane, INV_COUNT_REPLAYED, 1);
+    else if (job->reply->code != INV_OK)
+        inv_lane_count(run->lane, INV_COUNT_REFUSED, 1);
+}
+
+/* Judges jobs under the locks. Returns how many were judged (fewer: the next one needs more stripes). */
+static uint32_t judge_all(inv_run *run) {
+    uint64_t observed = observed_lsn(run);
+    for (uint32_t i = 0; i < run->job_count; i++) {
+        inv_job *job = &run->jobs[i];
+        if (job->done) continue;
+        job->reply->observed_lsn = observed;
+        job->reply->now_unix_ms = run->time_ms;
+        int code = inv_judge(run, job);
+        if (code == INV_NEED_STRIPES) {
+            run->job_count = i;
+            return i;
+        }
+        job->reply->code = code;
+    }
+    return run->job_count;
+}
+
+static bool all_releases(const inv_run *run) {
+    for (uint32_t i = 0; i < run->job_count; i++)
+        if (run->jobs[i].command->kind != INV_CMD_RELEASE && !run->jobs[i].done) return false;
+    return true;
+}
+
+/* One command whose stripes are found out step by step. Every round either judges it or learns more: the
+ * set of stripes asked for only grows, unless the reservation itself changed meanwhile. */
+static inv_result run_alone(inv_run *run, const inv_command *command, inv_reply *reply) {
+    inv_store *store = run->store;
+    uint32_t more_count = 0;
+    for (;;) {
+        uint32_t need = run->need_change_max;
+        inv_run_reset(run, store, run->lane);
+        run->alone = true;
+        run->need_change_max = need;
+        run->stripe_count = more_count; /* asked for in the round before; their bits are set */
+        (void)gather(run, command, 1, reply);
+        if (run->jobs[0].done) {
+            for (uint32_t i = 0; i < run->stripe_count; i++) run->locked_bits[run->stripes[i] / 64] = 0;
+            return INV_OK;
+        }
+        uint64_t credit = inv_wal_record_bytes(run->bytes + run->payload_bytes);
+        inv_result result = inv_wal_credit_take(&store->wal, credit, all_releases(run));
+        if (result != INV_OK) {
+            for (uint32_t i = 0; i < run->stripe_count; i++) run->locked_bits[run->stripes[i] / 64] = 0;
+            return result;
+        }
+        want_stripes(run, &run->jobs[0]);
+        inv_run_lock(run);
+        uint32_t locked = run->stripe_count;
+        if (judge_all(run) == 1) {
+            (void)inv_run_finish(run);
+            inv_wal_credit_give(&store->wal, credit);
+            count_outcome(run, &run->jobs[0]);
+            return INV_OK;
+        }
+        /* inv_judge has added to the set what it wants; give back the locks and keep the set. */
+        INV_ASSERT(run->touched_count == 0 && run->pending_count == 0);
+        if (run->names_locked) inv_lock_give(&store->names_lock);
+        more_count = run->stripe_count;
+        run->stripe_count = locked;
+        for (uint32_t i = 0; i < locked; i++)
+            if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK))
+                inv_lock_give(&store->stripes[run->stripes[i]].lock);
+        inv_wal_credit_give(&store->wal, credit);
+    }
+}
+
+/* Runs commands from the front; *out_done says how many have their reply. */
+static inv_result run_some(inv_run *run, const inv_command *commands, size_t count,
+                           inv_reply *replies, size_t *out_done) {
+    inv_store *store = run->store;
+    inv_run_reset(run, store, run->lane);
+    size_t covered = gather(run, commands, count, replies);
+    *out_done = covered;
+    uint64_t credit = inv_wal_record_bytes(run->bytes + run->payload_bytes);
+    if (run->bytes == 0) return INV_OK; /* every form was wrong */
+    bool late = INV_PLANTED(INV_PLANT_APPLY_BEFORE_CREDIT);
+    inv_result result = INV_OK;
+    if (!late) result = inv_wal_credit_take(&store->wal, credit, all_releases(run));
+    if (result != INV_OK) {
+        *out_done = 0;
+        return result;
+    }
+    for (uint32_t i = 0; i < run->job_count; i++)
+        if (!run->jobs[i].done) want_stripes(run, &run->jobs[i]);
+    inv_run_lock(run);
+    uint32_t locked = run->stripe_count;
+    uint32_t judged = judge_all(run);
+    uint32_t jobs = run->job_count;
+    if (late && (result = inv_wal_credit_take(&store->wal, credit, false)) != INV_OK) {
+        run->payload_bytes = INV_WAL_CHANGES_PREFIX_BYTES; /* the bug: applied, and no record */
+        (void)inv_run_finish(run);
+        *out_done = 0;
+        return result;
+    }
+    for (uint32_t i = locked; i < run->stripe_count; i++) /* asked for by the one that was cut */
+        run->locked_bits[run->stripes[i] / 64] &= ~(1ull << (run->stripes[i] % 64));
+    run->stripe_count = locked;
+    (void)inv_run_finish(run);
+    inv_wal_credit_give(&store->wal, credit);
+    for (uint32_t i = 0; i < jobs; i++)
+        if (!run->jobs[i].done) count_outcome(run, &run->jobs[i]);
+    if (judged < covered) {
+        result = run_alone(run, &commands[judged], &replies[judged]);
+        *out_done = result == INV_OK ? judged + 1 : judged;
+    }
+    return result;
+}
+
+static void refuse_rest(inv_reply *replies, size_t from, size_t count, inv_result result) {
+    for (size_t i = from; i < count; i++) {
+        replies[i].code = result;
+        replies[i].line_count = 0;
+        replies[i].observed_lsn = 0;
+    }
+}
+
+inv_result inv_execute(inv_store *store, const inv_command *commands, size_t count,
+                       inv_reply *replies, bool may_wait) {
+    size_t done = 0;
+    inv_result result = INV_OK;
+    while (done < count) {
+        inv_lane *lane;
+        if (!inv_store_enter(store, &lane, &result)) break;
+        inv_run *run = inv_run_of(store, lane);
+        if (run == NULL) {
+            inv_lane_give(lane);
+            result = INV_NO_MEMORY;
+            break;
+        }
+        run->lane = lane;
+        run->store = store;
+        while (done < count) {
+            size_t some = 0;
+            result = run_some(run, commands + done, count - done, replies + done, &some);
+            done += some;
+            if (result != INV_OK) break;
+        }
+        inv_lane_give(lane);
+        if (result == INV_BUSY && may_wait)
+            inv_wal_credit_wait(&store->wal);
+        else if (result != INV_OK)
+            break;
+    }
+    if (done == count) return INV_OK;
+    refuse_rest(replies, done, count, result);
+    return result == INV_STORE_CLOSED || result == INV_STORE_FAILED ? result : INV_OK;
+}
