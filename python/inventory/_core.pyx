@@ -91,14 +91,13 @@ os.register_at_fork(after_in_child=_forget_parent)
 
 cdef int raise_for(invcore.inv_result code, invcore.inv_error *error) except -1:
     """Raise what a failure of the world is called in Python."""
-    cdef str message = ""
-    if error is not NULL and error.message[0] != 0:
-        message = (<bytes>error.message).decode("utf-8", "replace")
+    cdef str message
     if error is NULL:
         raise _error_for(<int>code)
+    message = (<bytes>error.message).decode("utf-8", "replace")
     raise _error_for(
-        <int>code, message, os_errno=error.os_errno, lsn=error.lsn, lsn_end=error.lsn_end,
-        segment=error.segment, offset=error.offset,
+        <int>code, message, field=message.partition(" ")[0], os_errno=error.os_errno,
+        lsn=error.lsn, lsn_end=error.lsn_end, segment=error.segment, offset=error.offset,
     )
 
 
@@ -446,7 +445,7 @@ cdef class Handle:
         """Refuse new calls, wait for those inside, sync, and free as soon as nobody is inside."""
         cdef invcore.inv_error error
         cdef invcore.inv_result code
-        if self.is_forked() or self.store is NULL:
+        if self.closing or self.is_forked() or self.store is NULL:
             return
         memset(&error, 0, sizeof(error))
         self.closing = True
@@ -591,7 +590,7 @@ cdef class Store:
         cdef char text[128]
         cdef uint32_t length = 0
         if not invcore.inv_store_name(self._handle.store, kind, number, text, &length):
-            return None
+            raise _StoreClosed()      # the core gave the number: it only ever refuses when closing
         return PyUnicode_DecodeUTF8(text, length, NULL)
 
     cdef object location_name(self, uint16_t number):
@@ -701,6 +700,8 @@ cdef class Store:
             if reply.figure or reply.limit:
                 details["figure"] = reply.figure
                 details["limit"] = reply.limit
+        elif code == invcore.INV_FORBIDDEN and self._handle.read_only:
+            raise _error_for(code, "the store was opened with read_only=True; open it for writing")
         elif code == invcore.INV_IDEMPOTENCY_MISMATCH:
             details["fields"] = mismatch_of(reply.mismatch)
         else:
@@ -1347,13 +1348,17 @@ cdef class Store:
             if wait and (code == invcore.INV_OK or code == invcore.INV_UNKNOWN_SKU):
                 self.settle(level.lsn)
             if code != invcore.INV_OK:
-                self.raise_read(code, sku, &line)
+                self.raise_read(code, sku, &line, owner)
             return self.level_of(&level, sku, location)
         finally:
             self._handle.leave()
 
-    cdef int raise_read(self, invcore.inv_result code, object sku, const inv_line *line) except -1:
+    cdef int raise_read(self, invcore.inv_result code, object sku, const inv_line *line,
+                        inv_text owner) except -1:
         if code == invcore.INV_BAD_REQUEST:
+            if owner.bytes is not NULL and (owner.length < 1
+                                            or owner.length > invcore.INV_SELLER_BYTES_MAX):
+                raise bad_request("seller", owner.length, invcore.INV_SELLER_BYTES_MAX)
             if line.sku.length < 1 or line.sku.length > invcore.INV_SKU_BYTES_MAX:
                 raise bad_request("sku", line.sku.length, invcore.INV_SKU_BYTES_MAX)
             raise bad_request("location", line.location.length, invcore.INV_LOCATION_BYTES_MAX)
@@ -1386,7 +1391,7 @@ cdef class Store:
             if wait and (code == invcore.INV_OK or code == invcore.INV_UNKNOWN_SKU):
                 self.settle(total.lsn)
             if code != invcore.INV_OK:
-                self.raise_read(code, sku, line)
+                self.raise_read(code, sku, line, owner)
             return _SkuAvailability(
                 sku,
                 tuple([self.level_of(&levels[i], sku, None) for i in range(count)]),
@@ -1434,10 +1439,7 @@ cdef class Store:
             if reply.code == invcore.INV_OK or reply.code == invcore.INV_UNKNOWN_RESERVATION:
                 self.settle(reply.observed_lsn)
             if reply.code != invcore.INV_OK:
-                if reply.code == invcore.INV_BAD_REQUEST:
-                    raise bad_request("reservation_id", command.id.length,
-                                      invcore.INV_ID_BYTES_MAX)
-                raise _error_for(reply.code, "", reservation_id=shown_id)
+                self.raise_reply(&reply, shown_id, None, None, None)
             if reply.line_count > reply.lines_max:
                 self.read_lines(&command, &reply)
             return self.reservation_of(&reply, shown_id, None, None)
@@ -1508,7 +1510,7 @@ cdef class Store:
 
         Durability: everything up to the lsn returned is on disk.
 
-        >>> inv.barrier() <= inv.metrics().lsn_durable
+        >>> inv.barrier() == inv.metrics().lsn_appended
         True
         """
         cdef invcore.inv_metrics found

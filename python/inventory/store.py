@@ -159,6 +159,7 @@ class Inventory(Store):
 
     _threads: tuple[threading.Thread, ...]
     _recovery: Recovery
+    _closing: threading.RLock
 
     @classmethod
     def _over(
@@ -171,6 +172,7 @@ class Inventory(Store):
     ) -> Self:
         self = cls(handle)
         self._recovery = handle.recovery()
+        self._closing = threading.RLock()
         loops: dict[str, Callable[[], None]] = {}
         if not handle.read_only:
             if has_log:
@@ -221,10 +223,11 @@ class Inventory(Store):
         >>> shop.closed
         True
         """
-        try:
-            self._handle.close()
-        finally:
-            self._join()
+        with self._closing:  # a second closer waits for the first
+            try:
+                self._handle.close()
+            finally:
+                self._join()
 
     def __enter__(self) -> Self:
         return self
@@ -268,8 +271,11 @@ class Inventory(Store):
 
     def _abandon(self) -> None:
         """End as in a crash: calls inside finish, nothing more is synced."""
-        if self.closed:
-            return
+        with self._closing:
+            if not self.closed:
+                self._crash()
+
+    def _crash(self) -> None:
         deadline_s = time.monotonic() + _ABANDON_WAIT_S
         while self._handle.begin_abandon() > sum(t.is_alive() for t in self._threads):
             if time.monotonic() > deadline_s:

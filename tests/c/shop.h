@@ -58,8 +58,12 @@ SHOP_HELPER inv_result shop_open(shop *s) {
     inv_error error;
     memset(&error, 0, sizeof error);
     inv_result result = inv_store_open(s->env, &s->options, &s->store, &error);
-    if (result == INV_OK) shop_settle(s);
-    else s->store = NULL;
+    if (result == INV_OK) {
+        shop_settle(s);
+    } else {
+        s->store = NULL;
+        fprintf(stderr, "open: %s\n", error.message);
+    }
     return result;
 }
 
@@ -105,7 +109,7 @@ SHOP_HELPER void shop_reopen(shop *s, bool crash) {
     } else {
         shop_shut(s);
     }
-    CHECK_EQ(shop_open(s), INV_OK);
+    if (!CHECK_EQ(shop_open(s), INV_OK)) exit(1); /* nothing that follows would make sense */
 }
 
 SHOP_HELPER void shop_end(shop *s) {

@@ -136,7 +136,9 @@ INV_TEST(equal_lines_may_not_sum_beyond_the_limit) {
 INV_TEST(lines_at_their_limit_and_one_beyond) {
     static inv_line lines[INV_LINE_COUNT_MAX + 1];
     static char names[INV_LINE_COUNT_MAX + 1][16];
-    shop_start(&s, true);
+    shop_init(&s, true);
+    s.options.segment_bytes = 4u << 20;
+    CHECK_EQ(shop_open(&s), INV_OK);
     for (uint32_t i = 0; i <= INV_LINE_COUNT_MAX; i++) {
         snprintf(names[i], sizeof names[i], "S%u", i);
         lines[i] = shop_line(names[i], "W", 1);
@@ -173,7 +175,7 @@ INV_TEST(a_stock_change_has_exactly_one_line) {
         inv_line nothing = shop_line(NULL, "W", 1);
         nothing.sku_number = 12345; /* no such number */
         command = shop_command(kind, NULL, &nothing, 1);
-        CHECK_EQ(shop_do(&s, &command), INV_BAD_REQUEST);
+        CHECK_EQ(shop_do(&s, &command), INV_UNKNOWN_SKU);
     }
     inv_command unknown = shop_command(12, NULL, lines, 1);
     CHECK_EQ(shop_do(&s, &unknown), INV_BAD_REQUEST);
@@ -348,6 +350,18 @@ INV_TEST(a_refusal_lists_every_short_line) {
     shop_end(&s);
 }
 
+INV_TEST(equal_lines_at_an_unknown_location_are_one) {
+    shop_start(&s, true);
+    CHECK_EQ(shop_receive(&s, "A", "W1", 3), INV_OK);
+    inv_line lines[3] = {shop_line("A", "W9", 2), shop_line("A", "W8", 1),
+                         shop_line("A", "W9", 2)};
+    CHECK_EQ(shop_cart(&s, "r", lines, 3, 0), INV_INSUFFICIENT);
+    CHECK_EQ(s.reply.line_count, 2);
+    for (uint32_t i = 0; i < 2; i++)
+        CHECK_EQ(s.lines[i].qty, s.lines[i].line_index == 0 ? 4 : 1);
+    shop_end(&s);
+}
+
 INV_TEST(located_lines_are_served_before_free_ones) {
     shop_start(&s, true);
     CHECK_EQ(shop_receive(&s, "A", "W1", 3), INV_OK);
@@ -503,6 +517,36 @@ INV_TEST(op_ids_replay_and_mismatch) {
     /* A refusal leaves nothing behind: the same key is judged afresh. */
     CHECK_EQ(shop_stock(&s, INV_CMD_ISSUE, "op4", "A", "W", 500), INV_INSUFFICIENT);
     CHECK_EQ(shop_stock(&s, INV_CMD_ISSUE, "op4", "A", "W", 5), INV_OK);
+    shop_end(&s);
+}
+
+/* Bodies are compared by a hash: these once looked alike. */
+INV_TEST(bodies_that_differ_in_one_thing) {
+    shop_init(&s, true);
+    s.options.stripe_bits = 0; /* the first SKU has number 0, the first location too */
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(shop_receive(&s, "A", "W", 10), INV_OK);
+    CHECK_EQ(shop_receive(&s, "B", "X", 10), INV_OK);
+    CHECK_EQ(shop_stock(&s, INV_CMD_ADJUST, "op1", "A", "W", 3), INV_OK);
+    CHECK_EQ(shop_stock(&s, INV_CMD_ADJUST, "op1", "A", "W", -2), INV_IDEMPOTENCY_MISMATCH);
+    CHECK_EQ(shop_stock(&s, INV_CMD_ADJUST, "op1", "A", "W", -3), INV_IDEMPOTENCY_MISMATCH);
+    inv_line line = shop_line("A", "W", 0);
+    inv_command count = shop_command(INV_CMD_SET_ON_HAND, "op2", &line, 1);
+    count.if_on_hand = 13;
+    CHECK_EQ(shop_do(&s, &count), INV_OK);
+    CHECK_EQ(shop_do(&s, &count), INV_REPLAYED);
+    line = shop_line("B", "X", 0);
+    CHECK_EQ(shop_do(&s, &count), INV_IDEMPOTENCY_MISMATCH);
+    line = shop_line("A", "X", 0);
+    CHECK_EQ(shop_do(&s, &count), INV_IDEMPOTENCY_MISMATCH);
+    inv_command policy = shop_command(INV_CMD_SET_POLICY, "op3", &line, 1);
+    policy.safety_stock = 2;
+    CHECK_EQ(shop_do(&s, &policy), INV_OK);
+    line = shop_line("B", NULL, 0);
+    CHECK_EQ(shop_do(&s, &policy), INV_IDEMPOTENCY_MISMATCH);
+    line = shop_line("A", "X", 0);
+    policy.safety_stock = 3;
+    CHECK_EQ(shop_do(&s, &policy), INV_IDEMPOTENCY_MISMATCH);
     shop_end(&s);
 }
 

@@ -55,7 +55,7 @@ def test_receive_creates_what_did_not_exist(inv: Inventory) -> None:
     assert change.level.on_hand == change.level.available_to_promise == 7
     assert (change.level.sku, change.level.location) == ("NEW", "OSL")
     assert change.replayed is False
-    assert change.lsn == change.level.lsn == inv.availability("NEW", "OSL").lsn
+    assert change.lsn == change.level.lsn <= inv.availability("NEW", "OSL").lsn
 
 
 def test_receive_again_with_the_same_op_id_moves_nothing(inv: Inventory) -> None:
@@ -331,7 +331,8 @@ def test_lines_may_be_line_objects(inv: Inventory) -> None:
     assert places(hold) == [("MUG", "LON", 1), ("TEE", "LON", 2)]
 
 
-def test_a_cart_of_4096_lines(inv: Inventory) -> None:
+def test_a_cart_of_4096_lines(open_store: Callable[..., Inventory]) -> None:
+    inv = open_store(segment_bytes=4 << 20)
     for number in range(4_096):
         inv.receive(f"S{number}", "LON", 1)
     lines = [(f"S{number}", None, 1) for number in range(4_096)]

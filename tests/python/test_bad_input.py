@@ -258,7 +258,11 @@ def test_a_counter_may_not_leave_its_range(kept: Inventory) -> None:
     assert picture(kept) == before
 
 
-def test_4096_lines_are_a_cart_and_4097_are_not(kept: Inventory) -> None:
+def test_4096_lines_are_a_cart_and_4097_are_not(open_store: OpenStore) -> None:
+    kept = open_store(segment_bytes=4 << 20)  # a small segment bounds a record before that
+    kept.receive("TEE", "LON", 10)
+    kept.receive("MUG", "LON", 5)
+    kept.reserve("TEE", 3, location="LON", reservation_id="kept")
     before = picture(kept)
     with pytest.raises(LimitExceeded) as caught:
         kept.reserve_lines([("TEE", "LON", 1)] * 4_097)
@@ -467,20 +471,20 @@ def test_a_full_disk_refuses_changes_and_answers_reads(
     number = 0
     with contextlib.suppress(DiskFull):
         while number < 1_000_000:
-            kept.receive("FILL", "LON", 1, op_id=f"fill-{number}")
+            kept.receive("FILL", "LON", 1)  # no change has a smaller record
             number += 1
     before = picture(kept)
     filled = kept.availability("FILL", "LON").on_hand
     assert filled == number
     with pytest.raises(DiskFull):
-        kept.receive("FILL", "LON", 1, op_id=f"fill-{number}")
+        kept.receive("FILL", "LON", 1, op_id="late")
     with pytest.raises(DiskFull):
         kept.reserve("TEE", 1)
     assert picture(kept) == before
     storage.set_capacity(0)
     for _ in range(500):
         try:
-            kept.receive("FILL", "LON", 1, op_id=f"fill-{number}")
+            kept.receive("FILL", "LON", 1, op_id="late")
             break
         except DiskFull:  # the file preparer has not seen yet that there is room
             time.sleep(0.01)

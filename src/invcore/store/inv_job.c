@@ -316,6 +316,8 @@ void inv_job_prepare(inv_run *run, inv_job *job, const inv_command *command, inv
     job->bytes = INV_EFFECT_HEADER_BYTES + 8 + 72;
     if (!prepare_names(run, job) || !prepare_kind(run, job)) return;
     job->change_max = (uint32_t)inv_max_u64(job->change_max, need);
+    if (command->kind == INV_CMD_RESERVE && job->change_max > INV_LINE_COUNT_MAX)
+        job->change_max = INV_LINE_COUNT_MAX;
     job->bytes += 12ull * job->change_max;
     run->line_used += job->line_count;
     if (INV_UNLIKELY(job->bytes > run->store->record_bytes_max))

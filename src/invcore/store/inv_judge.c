@@ -49,6 +49,35 @@ static void resolve_line(inv_run *run, const inv_job *job, inv_job_line *line) {
         line->place = line->number = INV_NUMBER_NONE;
 }
 
+/* Number of a name, those that earlier commands of this run are about to publish included. */
+static uint32_t find_name(const inv_run *run, const inv_names *names, inv_text text) {
+    for (uint32_t i = 0; i < run->pending_count; i++) {
+        if (run->pending[i].names != names) continue;
+        const inv_name_node *node = inv_pool_at(&run->store->pool, run->pending[i].node);
+        inv_text known = {node->text, node->length};
+        if (inv_text_equal(known, text)) return node->number;
+    }
+    return inv_names_find(names, text);
+}
+
+/* Names that were unknown before the locks were taken may have come into being since: by an earlier
+ * command of this run, or by another call. */
+static void look_again(inv_run *run, inv_job *job) {
+    inv_store *store = run->store;
+    if (job->seller == INV_NUMBER_NONE)
+        job->id.seller = job->op.seller = job->seller =
+            find_name(run, &store->sellers, job->seller_text);
+    if (job->account == INV_NUMBER_NONE)
+        job->account = find_name(run, &store->accounts, job->account_text);
+    for (uint32_t i = 0; i < job->line_count; i++) {
+        inv_job_line *line = &job->lines[i];
+        inv_text text = job->command->lines[line->line_index].location;
+        if (line->location != INV_LOCATION_UNKNOWN || text.bytes == NULL) continue;
+        uint32_t number = find_name(run, &store->locations, text);
+        if (number != INV_NUMBER_NONE) line->location = number;
+    }
+}
+
 /* A sum that does not depend on the order of lines nor on how a line was split over places. */
 static uint64_t line_sum(uint32_t sku, uint32_t location, uint32_t qty) {
     return (inv_mix64((uint64_t)sku << 17 | location) | 1) * qty;
@@ -68,14 +97,8 @@ static inv_result intern(inv_run *run, inv_names *names, inv_name_kind kind, inv
     if (!run->names_locked) inv_lock_take(&store->names_lock);
     run->names_locked = true;
     uint32_t pending = 0;
-    *number = inv_names_find(names, text);
-    for (uint32_t i = 0; *number == INV_NUMBER_NONE && i < run->pending_count; i++) {
-        if (run->pending[i].names != names) continue;
-        const inv_name_node *node = inv_pool_at(&store->pool, run->pending[i].node);
-        inv_text known = {node->text, node->length};
-        if (inv_text_equal(known, text)) *number = node->number;
-        pending++;
-    }
+    *number = find_name(run, names, text);
+    for (uint32_t i = 0; i < run->pending_count; i++) pending += run->pending[i].names == names;
     if (*number != INV_NUMBER_NONE) return INV_OK;
     inv_pending_name *name = &run->pending[run->pending_count];
     inv_result result = inv_names_prepare(names, text, pending, &name->node, &name->number);
@@ -169,6 +192,22 @@ static inv_reply_line *add_reply_line(inv_reply *reply) {
     return line;
 }
 
+static void fill_lines(const inv_hold_line *lines, uint32_t count, bool expired,
+                       inv_reply *reply) {
+    reply->line_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        inv_reply_line *out = add_reply_line(reply);
+        if (out == NULL) continue;
+        out->sku = lines[i].sku;
+        out->location = lines[i].location;
+        out->line_index = i;
+        out->qty = lines[i].qty;
+        out->held = expired ? 0 : lines[i].held; /* an expired one remembers there what lapsed */
+        out->allocated = lines[i].allocated;
+        out->shipped = lines[i].shipped;
+    }
+}
+
 void inv_fill_reservation(const inv_store *store, inv_ref ref, inv_reply *reply) {
     const inv_hold *hold = inv_hold_at(&store->holds, ref);
     inv_hold_line inline_line, *lines = inv_hold_lines(&store->holds, hold, &inline_line);
@@ -181,17 +220,7 @@ void inv_fill_reservation(const inv_store *store, inv_ref ref, inv_reply *reply)
                                   ? 0
                                   : hold->deadline_ms;
     reply->line_count = 0;
-    for (uint32_t i = 0; lines != NULL && i < hold->line_count; i++) {
-        inv_reply_line *out = add_reply_line(reply);
-        if (out == NULL) continue;
-        out->sku = lines[i].sku;
-        out->location = lines[i].location;
-        out->line_index = i;
-        out->qty = lines[i].qty;
-        out->held = expired ? 0 : lines[i].held;
-        out->allocated = lines[i].allocated;
-        out->shipped = lines[i].shipped;
-    }
+    if (lines != NULL) fill_lines(lines, hold->line_count, expired, reply);
 }
 
 /* A line that is short: what was asked, what is there, and who else could serve it. */
@@ -267,40 +296,61 @@ static void add_change(inv_run *run, uint32_t *count, const inv_hold_line *line,
 
 /* ---- reserve --------------------------------------------------------------------------------------- */
 
-static bool line_before(const inv_job_line *a, const inv_job_line *b) {
-    if (a->stripe != b->stripe) return a->stripe < b->stripe;
-    if (a->place != b->place) return a->place < b->place;
-    if (a->place == INV_NUMBER_NONE && a->hash != b->hash) return a->hash < b->hash;
-    if (a->location != b->location) return a->location < b->location;
-    return a->line_index < b->line_index;
+/* Order of two texts, bytes first, then length. */
+static int text_order(inv_text a, inv_text b) {
+    int order = memcmp(a.bytes, b.bytes, a.length < b.length ? a.length : b.length);
+    return order != 0 ? order : a.length < b.length ? -1 : a.length > b.length;
+}
+
+/* Order of two unknown locations by their names (a number that is none has no name). */
+static int unknown_order(const inv_job *job, const inv_job_line *a, const inv_job_line *b) {
+    inv_text left = job->command->lines[a->line_index].location;
+    inv_text right = job->command->lines[b->line_index].location;
+    if (left.bytes == NULL || right.bytes == NULL) return (left.bytes != NULL) - (right.bytes != NULL);
+    return text_order(left, right);
+}
+
+/* Order of the rows two lines stand for; 0: the same row. */
+static int row_order(const inv_job *job, const inv_job_line *a, const inv_job_line *b) {
+    if (a->stripe != b->stripe) return a->stripe < b->stripe ? -1 : 1;
+    if (a->place != b->place) return a->place < b->place ? -1 : 1;
+    if (a->place == INV_NUMBER_NONE) {
+        if (a->sku.bytes == NULL || b->sku.bytes == NULL)
+            return (a->sku.bytes != NULL) - (b->sku.bytes != NULL);
+        int order = text_order(a->sku, b->sku);
+        if (order != 0) return order;
+    }
+    if (a->location != b->location) return a->location < b->location ? -1 : 1;
+    return a->location == INV_LOCATION_UNKNOWN ? unknown_order(job, a, b) : 0;
+}
+
+static bool line_before(const inv_job *job, const inv_job_line *a, const inv_job_line *b) {
+    int order = row_order(job, a, b);
+    return order != 0 ? order < 0 : a->line_index < b->line_index;
 }
 
 /* Shell sort (gaps of Ciura, 2001): in place, no memory, fast enough for 4,096 lines. */
-static void sort_lines(inv_job_line *lines, uint32_t count) {
+static void sort_lines(const inv_job *job) {
+    inv_job_line *lines = job->lines;
+    uint32_t count = job->line_count;
     static const uint32_t gaps[] = {1750, 701, 301, 132, 57, 23, 10, 4, 1};
     for (uint32_t g = 0; g < sizeof gaps / sizeof gaps[0]; g++)
         for (uint32_t gap = gaps[g], i = gap; i < count; i++) {
             inv_job_line line = lines[i];
             uint32_t at = i;
-            for (; at >= gap && line_before(&line, &lines[at - gap]); at -= gap)
+            for (; at >= gap && line_before(job, &line, &lines[at - gap]); at -= gap)
                 lines[at] = lines[at - gap];
             lines[at] = line;
         }
 }
 
-static bool same_row(const inv_job_line *a, const inv_job_line *b) {
-    return a->stripe == b->stripe && a->place == b->place && a->location == b->location &&
-           a->location != INV_LOCATION_UNKNOWN &&
-           (a->place != INV_NUMBER_NONE || (a->hash == b->hash && inv_text_equal(a->sku, b->sku)));
-}
-
 /* Sorts lines by SKU, located ones first, and sums equal ones. False: a sum is out of range. */
 static bool merge_lines(inv_job *job) {
     uint32_t count = 0;
-    sort_lines(job->lines, job->line_count);
+    sort_lines(job);
     for (uint32_t i = 0; i < job->line_count; i++) {
         inv_job_line *last = count > 0 ? &job->lines[count - 1] : NULL;
-        if (last == NULL || !same_row(last, &job->lines[i])) {
+        if (last == NULL || row_order(job, last, &job->lines[i]) != 0) {
             job->lines[count++] = job->lines[i];
             continue;
         }
@@ -390,7 +440,7 @@ static int plan(inv_run *run, inv_job *job, uint32_t *out_count) {
             if (there <= 0) continue;
             if (count == INV_LINE_COUNT_MAX) return INV_LIMIT_EXCEEDED;
             if (count == job->change_max) { /* a location was added since the credit was taken */
-                run->need_change_max = INV_LINE_COUNT_MAX;
+                run->need_change_max = 2 * job->change_max + 8;
                 return INV_NEED_STRIPES;
             }
             uint32_t take = there < left ? (uint32_t)there : left;
@@ -760,16 +810,6 @@ static int need_all_of(inv_run *run, inv_job *job, const inv_hold *hold,
     return missing ? INV_NEED_STRIPES : INV_OK;
 }
 
-static void resolve_asked(inv_run *run, inv_job *job) {
-    for (uint32_t i = 0; i < job->line_count; i++) {
-        inv_job_line *line = &job->lines[i];
-        if (inv_run_has(run, line->stripe))
-            resolve_line(run, job, line);
-        else /* a stripe of no line of the hold */
-            line->place = line->number = INV_NUMBER_NONE;
-    }
-}
-
 /* Lines that kept a whole call from happening: ship without the units there, rehold of what is gone. */
 static int refuse_rows(inv_run *run, inv_job *job, uint32_t count, bool promise) {
     job->reply->line_count = 0;
@@ -873,6 +913,24 @@ static int remember_unknown(inv_run *run, inv_job *job) {
     return INV_OK;
 }
 
+/* A hold that ends drops its lines, but the answer of the call that ended it shows them. */
+static void keep_lines(inv_run *run, const inv_hold *hold) {
+    if (hold->block)
+        memcpy(run->work, inv_hold_lines(&run->store->holds, hold, NULL),
+               hold->line_count * sizeof run->work[0]);
+}
+
+static void answer_kept_lines(inv_run *run, inv_job *job, const inv_hold *hold,
+                              const inv_effect *effect) {
+    for (uint32_t i = 0; i < effect->line_count; i++) {
+        inv_stock_delta delta = inv_stock_deltas[effect->lines[i].op];
+        bool moved = inv_hold_apply(run->work, hold->line_count, &effect->lines[i], delta.held,
+                                    delta.allocated, delta.shipped);
+        INV_ASSERT(moved);
+    }
+    fill_lines(run->work, hold->line_count, false, job->reply);
+}
+
 /* Applies run->changes to rows and hold, and logs them; all of it, or nothing and why. `promise`: the rows
  * must be able to promise the units anew. */
 static int move_units(inv_run *run, inv_job *job, inv_ref ref, uint32_t count, bool promise) {
@@ -908,12 +966,14 @@ static int move_units(inv_run *run, inv_job *job, inv_ref ref, uint32_t count, b
     effect_id(&effect.id, &job->id);
     if (op != 0) effect_id(&effect.op_id, &job->op);
     inv_run_touch(run, home);
+    keep_lines(run, hold);
     result = inv_apply_hold(store, &effect, ref, run->time_ms);
     INV_ASSERT(result == INV_OK);
     if (op != 0) inv_apply_op(store, &effect, op, run->time_ms);
     effect.state = hold->state;
     log_entry(run, job, &effect, ref, op);
     inv_fill_reservation(store, ref, job->reply);
+    if (hold->units) answer_kept_lines(run, job, hold, &effect);
     return INV_OK;
 }
 
@@ -947,7 +1007,7 @@ static int judge_moves(inv_run *run, inv_job *job) {
     inv_hold_line *lines = inv_hold_lines(&store->holds, hold, &inline_line);
     code = need_all_of(run, job, hold, lines);
     if (code != INV_OK) return code;
-    resolve_asked(run, job);
+    for (uint32_t i = 0; i < job->line_count; i++) resolve_line(run, job, &job->lines[i]);
     uint64_t sum = job->id.hash;
     for (uint32_t i = 0; i < job->line_count; i++)
         sum += line_sum(job->lines[i].number, job->lines[i].location, job->lines[i].qty);
@@ -1221,6 +1281,7 @@ static int judge_name(inv_run *run, inv_job *job) {
 }
 
 int inv_judge(inv_run *run, inv_job *job) {
+    look_again(run, job);
     switch (job->command->kind) {
     case INV_CMD_RESERVE:
         return judge_reserve(run, job);

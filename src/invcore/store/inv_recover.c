@@ -444,8 +444,10 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
         if (result == INV_OK) result = inv_time_tick(store);
         bool synced;
         if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
-        if (result != INV_OK && error->code == 0)
+        if (result == INV_STORE_FAILED) { /* there is no store yet that could fail */
             *error = store->wal.failure;
+            error->code = result = INV_IO_ERROR;
+        }
         if (result == INV_OK) delete_files(store, &chain);
     }
     inv_wal_chain_free(&chain);

@@ -64,7 +64,7 @@ void inv_run_lock(inv_run *run) {
     if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK))
         for (uint32_t i = 0; i < run->stripe_count; i++) {
             inv_lock_take(&store->stripes[run->stripes[i]].lock);
-            INV_YIELD(store->env, INV_YIELD_BEFORE_TAIL);
+            INV_YIELD(store->env, INV_YIELD_IN_LOCKING);
         }
     run->now_ms = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     run->time_ms = run->now_ms;
@@ -201,10 +201,8 @@ static size_t gather(inv_run *run, const inv_command *commands, size_t count, in
 /* Stripes a job is known to need before any lock. A hold's home is looked up; its lines are read later. */
 static void want_stripes(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
-    bool lines = job->command->kind == INV_CMD_RESERVE || !job->has_id;
-    for (uint32_t i = 0; lines && i < job->line_count; i++)
-        inv_run_want_stripe(run, job->lines[i].stripe);
-    if (!job->has_id || lines) return;
+    for (uint32_t i = 0; i < job->line_count; i++) inv_run_want_stripe(run, job->lines[i].stripe);
+    if (!job->has_id || job->command->kind == INV_CMD_RESERVE) return;
     inv_hold_shard *shard = inv_holds_shard(&store->holds, job->id.hash);
     inv_lock_take(&shard->lock);
     inv_ref ref = inv_holds_find_locked(&store->holds, shard, &job->id);

@@ -452,6 +452,7 @@ static inv_result read_once(inv_store *store, const lookup *what, inv_stock_leve
     if (before & 1) return INV_BUSY;
     inv_result result = inv_table_peek(&stripe->table, what->hash, (uint16_t)what->seller,
                                        what->sku, INV_NUMBER_NONE, what->location, &row, &place);
+    INV_YIELD(store->env, INV_YIELD_IN_READ);
     uint64_t lsn = atomic_load_explicit(&stripe->last_lsn, memory_order_acquire);
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     uint64_t time = inv_stripe_time(store, what->stripe, now);

@@ -36,7 +36,7 @@
 typedef struct crash_point {
     inv_memory *disk;
     uint64_t acked_lsn;
-    uint64_t exact_lsn; /* not 0: the point lies inside a recovery that ended here */
+    uint64_t exact_lsn; /* the point lies inside a recovery that ended here; UINT64_MAX: it does not */
     const char *what;
 } crash_point;
 
@@ -65,7 +65,7 @@ static void take_point(crash *c, inv_memory *disk, const char *what) {
     if (point->disk == NULL) return;
     inv_memory_set_hook(point->disk, NULL, NULL);
     point->acked_lsn = c->w.acked_lsn;
-    point->exact_lsn = 0;
+    point->exact_lsn = UINT64_MAX;
     point->what = what;
     c->point_count++;
 }
@@ -175,11 +175,11 @@ static const char *verdict_problem(const crash *c, const world_verdict *verdict,
                  point->acked_lsn, verdict->recovery.lsn_end, "an acknowledged command is lost");
         return text;
     }
-    if (point->exact_lsn != 0 && world_history_at(&c->w, verdict->recovery.lsn_end) !=
+    if (point->exact_lsn != UINT64_MAX && world_history_at(&c->w, verdict->lsn_end) !=
                                      world_history_at(&c->w, point->exact_lsn)) {
         snprintf(text, sizeof text,
                  "a recovery cut short and repeated gives lsn %" PRIu64 ", undisturbed %" PRIu64,
-                 verdict->recovery.lsn_end, point->exact_lsn);
+                 verdict->lsn_end, point->exact_lsn);
         return text;
     }
     return NULL;
@@ -190,7 +190,7 @@ static bool retry_after_recovery(crash *c, inv_store *store, const world_verdict
     world *w = &c->w;
     if (w->accepted_count == 0) return true;
     const world_accepted *earlier = &w->accepted[world_below(&c->random, w->accepted_count)];
-    if (earlier->lsn > verdict->recovery.lsn_end) return true;
+    if (earlier->lsn > verdict->lsn_end) return true;
     if (earlier->command.op == ORACLE_NONE && earlier->command.kind != INV_CMD_RESERVE) return true;
     oracle_command command = earlier->command;
     command.retry = true;
@@ -204,7 +204,7 @@ static bool retry_after_recovery(crash *c, inv_store *store, const world_verdict
     char text[160];
     oracle_describe(&command, text, sizeof text);
     return world_problem(w, "%s after recovery to lsn %" PRIu64 " answers %s", text,
-                         verdict->recovery.lsn_end, inv_result_name(outcome.reply.code));
+                         verdict->lsn_end, inv_result_name(outcome.reply.code));
 }
 
 /* Points inside a recovery: the hook of the disk that is being recovered fills this list. */
@@ -261,16 +261,17 @@ static bool judge_inner(crash *c, inner_points *inner, const crash_point *point,
 }
 
 /* Recovers a state not seen before; sometimes cuts the recovery itself, and again after it. */
-static bool recover_new(crash *c, inv_memory *disk, const crash_point *point, uint32_t depth,
-                        uint64_t *out_lsn_end) {
+static bool recover_new(crash *c, inv_memory *disk, uint64_t key, const crash_point *point,
+                        uint32_t depth) {
     world_verdict verdict;
     world_recovered recovered;
     inner_points inner = {.c = c, .disk = disk};
     bool inspect = depth < 2 && world_chance(&c->random, depth == 0 ? 24 : 60);
     if (inspect) inv_memory_set_hook(disk, on_inner_storage, &inner);
-    world_recover(&c->w, disk, false, &verdict, &recovered);
+    world_recover(&c->w, disk, false, point->exact_lsn, &verdict, &recovered);
     inv_memory_set_hook(disk, NULL, NULL);
-    *out_lsn_end = verdict.recovery.lsn_end;
+    bool is_new = false; /* filed before the states within this recovery ask for it */
+    seen_find(&c->states, key, &is_new)->lsn_end = verdict.recovery.lsn_end;
     const char *problem = verdict_problem(c, &verdict, point);
     bool ok = problem == NULL;
     if (!ok)
@@ -279,11 +280,11 @@ static bool recover_new(crash *c, inv_memory *disk, const crash_point *point, ui
     if (ok && world_chance(&c->random, 8)) ok = retry_after_recovery(c, recovered.store, &verdict);
     world_recovered_drop(&recovered);
     if (inspect) {
-        ok = judge_inner(c, &inner, point, verdict.recovery.lsn_end, depth) && ok;
+        ok = judge_inner(c, &inner, point, verdict.lsn_end, depth) && ok;
         if (ok) { /* recovery promised that what it found is durable now: cut everything else */
             crash_point again = *point;
             again.what = "after a recovery";
-            again.exact_lsn = verdict.recovery.lsn_end;
+            again.exact_lsn = verdict.lsn_end;
             inv_memory *copy = inv_memory_clone(disk);
             if (copy == NULL) abort();
             inv_memory_power_cut(copy, world_chance(&c->random, 2) ? 0 : world_random(&c->random));
@@ -300,9 +301,7 @@ static bool judge_disk(crash *c, inv_memory *disk, const crash_point *point, uin
     uint64_t lsn_end = seen_find(&c->states, key, &is_new)->lsn_end;
     if (is_new) {
         c->report->states++;
-        ok = recover_new(c, disk, point, depth, &lsn_end);
-        bool unused = false;
-        seen_find(&c->states, key, &unused)->lsn_end = lsn_end;
+        ok = recover_new(c, disk, key, point, depth);
     } else {
         c->report->states_repeated++;
         if (lsn_end < point->acked_lsn)
@@ -423,7 +422,8 @@ static void on_yield(void *context, int point) {
                                         "before idle", "before sync", "before publish",
                                         "in rotation"};
     crash *c = context;
-    take_point(c, c->w.memory, names[point > 0 && point < 8 ? point : 0]);
+    if (point <= 0 || point > INV_YIELD_IN_ROTATION) return; /* reads write nothing */
+    take_point(c, c->w.memory, names[point]);
     if (c->in_hook) return;
     bool may_append = (c->appending && point <= INV_YIELD_BEFORE_IDLE) ||
                       (c->flushing && point == INV_YIELD_BEFORE_SYNC);
@@ -526,7 +526,7 @@ static bool open_generation(crash *c) {
         return world_problem(w, "opening answers %s: %s", inv_result_name(result), error.message);
     inv_store_recovery(w->store, &recovery);
     for (uint32_t i = 0; i < c->point_count; i++)
-        c->points[i].exact_lsn = recovery.created ? 0 : recovery.lsn_end;
+        c->points[i].exact_lsn = recovery.created ? UINT64_MAX : recovery.lsn_end;
     c->report->generations++;
     if (!recovery.created) {
         if (recovery.lsn_end < w->acked_lsn)
@@ -544,6 +544,7 @@ static bool open_generation(crash *c) {
 /* Ends a generation: by a clean close, or by a crash into a random mixture. */
 static bool end_generation(crash *c) {
     world *w = &c->w;
+    if (!judge_points(c)) return false;
     if (world_chance(&w->random, 3)) {
         inv_error error;
         memset(&error, 0, sizeof error);

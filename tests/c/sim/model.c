@@ -210,6 +210,7 @@ void model_advance(model *m, uint64_t now_ms) {
             place->held = 0;
         }
         hold_end(m, hold, INV_STATE_EXPIRED, 0);
+        if (model_sum(hold).allocated == 0) hold->ended_at_ms = hold->deadline_ms;
         m->expired_count++;
         live_update(m, id); /* takes it out of the list: the same i again */
     }

@@ -165,6 +165,7 @@ uint32_t world_call(inv_store *store, const oracle_command *commands, uint32_t c
     inv_reply_line lines[WORLD_CALL_COUNT_MAX][WORLD_REPLY_LINE_COUNT];
     memset(replies, 0, sizeof replies);
     memset(lines, 0, sizeof lines);
+    memset(sent, 0, sizeof sent);
     for (uint32_t i = 0; i < count; i++) {
         world_wire_build(&wires[i], &commands[i]);
         sent[i] = wires[i].command;
@@ -399,18 +400,17 @@ bool world_advance(world *w, uint64_t ms, uint32_t step) {
     inv_env_set_clock(w->env, w->clock_ms);
     bool more = true;
     for (uint32_t round = 0; more && round < 4096; round++) {
+        uint64_t expired = w->expired;
         inv_result result = inv_store_advance(w->store, step, &more);
-        if (result == INV_BUSY || result == INV_DISK_FULL) {
-            if (w->allow_busy) return world_take_expired(w, false);
-            result = inv_store_flush(w->store);
-            if (result == INV_OK && !world_prepare_all(w)) return false;
-            more = true;
-        }
-        if (result != INV_OK) {
-            if (w->allow_busy) return true;
+        if (result != INV_OK)
             return world_problem(w, "advance answers %s", inv_result_name(result));
-        }
         if (!world_take_expired(w, !more)) return false;
+        if (!more || w->expired > expired) continue;
+        /* More is due, but nothing could be logged: time waits for the disk. */
+        result = inv_store_flush(w->store);
+        if (result != INV_OK)
+            return world_problem(w, "flush answers %s", inv_result_name(result));
+        if (!world_prepare_all(w)) return false;
     }
     return more ? world_problem(w, "advance never ends") : true;
 }

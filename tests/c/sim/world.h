@@ -149,20 +149,23 @@ typedef struct world_verdict {
     inv_result result;   /* of opening */
     inv_error error;
     inv_recovery recovery;
+    uint64_t lsn_end;    /* of the recovered part of the history */
     uint32_t index;      /* of the history entry it equals, ORACLE_NONE = equals none */
     bool whole_groups;   /* that entry ends a call */
     uint64_t hash;
     char problem[700];   /* empty: a prefix of the history, invariants hold */
 } world_verdict;
 
-/* Opens whatever is on `disk`, compares it with the history and drops it again. `keep` (may be
- * NULL) receives the open store and its environment instead of having them destroyed. */
+/* Opens whatever is on `disk`, compares it with the history and drops it again. The history counts
+ * up to lsn_limit only: where an earlier recovery has ended the log, the same positions were given
+ * to records of a new epoch. `keep` (may be NULL) receives the open store and its environment
+ * instead of having them destroyed. */
 typedef struct world_recovered {
     inv_env *env;
     inv_store *store;
 } world_recovered;
-void world_recover(const world *w, inv_memory *disk, bool read_only, world_verdict *out,
-                   world_recovered *keep);
+void world_recover(const world *w, inv_memory *disk, bool read_only, uint64_t lsn_limit,
+                   world_verdict *out, world_recovered *keep);
 void world_recovered_drop(world_recovered *recovered);
 
 /* The last history entry at or below lsn. */

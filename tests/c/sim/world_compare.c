@@ -110,7 +110,7 @@ static void match_history(const world *w, inv_store *store, world_verdict *out) 
         return;
     }
     out->hash = oracle_hash(&found);
-    uint32_t index = world_history_at(w, out->recovery.lsn_end);
+    uint32_t index = world_history_at(w, out->lsn_end);
     out->whole_groups = w->changes[index].group_end;
     if (w->changes[index].hash == out->hash) {
         out->index = index;
@@ -121,11 +121,11 @@ static void match_history(const world *w, inv_store *store, world_verdict *out) 
     oracle_difference(&w->changes[index].state, &found, text, sizeof text);
     snprintf(out->problem, sizeof out->problem,
              "recovered to lsn %" PRIu64 " (history entry %u), but the state equals entry %d: %s",
-             out->recovery.lsn_end, index, (int)other, text);
+             out->lsn_end, index, (int)other, text);
 }
 
-void world_recover(const world *w, inv_memory *disk, bool read_only, world_verdict *out,
-                   world_recovered *keep) {
+void world_recover(const world *w, inv_memory *disk, bool read_only, uint64_t lsn_limit,
+                   world_verdict *out, world_recovered *keep) {
     memset(out, 0, sizeof *out);
     out->index = ORACLE_NONE;
     world_recovered recovered = {world_env(w, disk, w->seed + 77), NULL};
@@ -141,6 +141,7 @@ void world_recover(const world *w, inv_memory *disk, bool read_only, world_verdi
         return;
     }
     inv_store_recovery(recovered.store, &out->recovery);
+    out->lsn_end = inv_min_u64(out->recovery.lsn_end, lsn_limit);
     match_history(w, recovered.store, out);
     inv_check_report report;
     memset(&report, 0, sizeof report);
