@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -303,6 +304,14 @@ static uint64_t resident_bytes(void) {
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Processor time of all threads so far: on a shared machine it tells waiting from working. */
+static double cpu_seconds(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
 static void print_row(uint32_t row, const char *what, double figure, const char *unit,
                       const char *durability, double must, double aim, uint64_t commands,
                       double seconds, const char *more) {
@@ -323,6 +332,7 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     inv_metrics before, after;
     inv_store_metrics(b->store, &before);
     b->commands = b->reserve_ns = 0;
+    double cpu = cpu_seconds();
     uint64_t made = b->made, start_ns = now_ns(), deadline_ns, rounds = 0;
     deadline_ns = start_ns + (uint64_t)(flags->seconds * 1e9);
     while (now_ns() < deadline_ns) {
@@ -332,6 +342,7 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     }
     bench_settle(b); /* only what is durable counts */
     double seconds = (double)(now_ns() - start_ns) / 1e9;
+    cpu = cpu_seconds() - cpu;
     made = b->made - made;
     inv_store_metrics(b->store, &after);
     char more[512];
@@ -340,12 +351,12 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
              ", \"batch\": %u, \"reserves\": %" PRIu64 ", \"expired\": %" PRIu64
              ", \"command_rate\": %.0f, \"reserve_call_rate\": %.0f, \"log_bytes\": %" PRIu64
              ", \"syncs\": %" PRIu64 ", \"segment_waits\": %" PRIu64
-             ", \"resident_bytes\": %" PRIu64,
+             ", \"resident_bytes\": %" PRIu64 ", \"cpu_seconds\": %.3f",
              flags->skus, flags->locations, live, flags->ended, flags->batch, made,
              after.expired - before.expired, (double)b->commands / seconds,
              (double)made / ((double)b->reserve_ns / 1e9),
              after.lsn_appended - before.lsn_appended, after.syncs - before.syncs,
-             after.segment_waits - before.segment_waits, resident_bytes());
+             after.segment_waits - before.segment_waits, resident_bytes(), cpu);
     if (row == 1)
         print_row(1, "C core, batch reserve, one core, warm memory", (double)made / seconds,
                   "reserves/s", "memory", 4e6, 8e6, b->commands, seconds, more);

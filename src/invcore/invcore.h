@@ -208,6 +208,9 @@ void inv_store_destroy(inv_store *store);
 
 void inv_store_recovery(const inv_store *store, inv_recovery *out);
 
+/* Why the store failed (INV_STORE_FAILED): the first cause; code 0 when it has not. */
+void inv_store_failure(inv_store *store, inv_error *out);
+
 /* ---- the loops -------------------------------------------------------------------------------- */
 /* Each runs until inv_store_stop() or a failure of the store; the threads belong to the caller. */
 void inv_store_run_flusher(inv_store *store);

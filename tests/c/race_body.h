@@ -717,6 +717,56 @@ RACE_HELPER const char *race_everything(bool durable, uint32_t thread_count,
     return race_close(&stress.world);
 }
 
+/* ---- the shortest ttls ----------------------------------------------------------------------- */
+
+typedef struct race_blinker {
+    race_world *world;
+    uint32_t sku, index;
+    uint64_t count;
+    pthread_t thread;
+} race_blinker;
+
+/* Holds that are over almost before they are made: time moves on while they are being made. */
+RACE_HELPER void *race_blink(void *argument) {
+    race_blinker *blinker = argument;
+    race_world *w = blinker->world;
+    for (uint64_t i = 0; i < blinker->count && !atomic_load(&w->problem.found); i++) {
+        char id[16];
+        race_id(((uint64_t)blinker->index + 1) << 40 | i, id);
+        inv_line line = race_line(blinker->sku, 0, 1);
+        inv_command reserve = race_reserve(id, &line, 1, 1);
+        inv_command extend = race_by_id(INV_CMD_EXTEND, id);
+        extend.ttl_ms = 1;
+        extend.shorten = true;
+        int code = race_do(w, &reserve, NULL);
+        if (code != INV_OK && code != INV_INSUFFICIENT)
+            race_report(&w->problem, "reserve: %s", inv_result_name(code));
+        code = race_do(w, &extend, NULL);
+        if (code != INV_OK && code != INV_EXPIRED && code != INV_UNKNOWN_RESERVATION)
+            race_report(&w->problem, "extend: %s", inv_result_name(code));
+    }
+    return NULL;
+}
+
+RACE_HELPER const char *race_short_ttls(uint32_t thread_count, uint64_t count) {
+    static race_world world;
+    race_blinker blinkers[RACE_THREAD_COUNT_MAX];
+    uint32_t sku, location;
+    race_open(&world, false, 2);
+    race_watch_start(&world, 10000);
+    race_names(&world, INV_NAME_SKU, 1, &sku);
+    race_names(&world, INV_NAME_LOCATION, 1, &location);
+    race_receive(&world, sku, 0, 1000000);
+    for (uint32_t i = 0; i < thread_count; i++) {
+        blinkers[i] = (race_blinker){.world = &world, .sku = sku, .index = i, .count = count};
+        race_spawn(&blinkers[i].thread, race_blink, &blinkers[i]);
+    }
+    for (uint32_t i = 0; i < thread_count; i++) pthread_join(blinkers[i].thread, NULL);
+    race_await_expiry(&world);
+    race_watch_stop(&world);
+    return race_close(&world);
+}
+
 /* ---- carts in adverse orders ----------------------------------------------------------------- */
 
 #define RACE_CART_SKU_COUNT 320u

@@ -35,6 +35,8 @@ INV_TEST(nothing_is_lost_with_a_log) {
     race_expect(race_everything(true, 4, inv_test_scaled(60000)));
 }
 
+INV_TEST(the_shortest_ttls) { race_expect(race_short_ttls(8, inv_test_scaled(60000))); }
+
 INV_TEST(carts_in_adverse_orders_never_block) {
     /* One second is the promise; a machine shared with others gets some more. */
     race_expect(race_adverse_carts(8, inv_test_scaled(60000), 5000));

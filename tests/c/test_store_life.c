@@ -282,6 +282,44 @@ INV_TEST(a_cart_over_many_stripes_dies_as_one) {
     shop_end(&s);
 }
 
+/* As after a long sleep of the machine: some stripes are weeks behind when the next calls come. */
+INV_TEST(a_jump_of_weeks_while_stripes_lag) {
+    static char names[40][8], ids[30][8];
+    inv_line lines[30];
+    inv_command commands[30];
+    inv_reply replies[30];
+    shop_init(&s, true);
+    s.options.stripe_bits = 6;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    for (uint32_t i = 0; i < 40; i++) {
+        snprintf(names[i], sizeof names[i], "S%u", i);
+        CHECK_EQ(shop_receive(&s, names[i], "W", 10), INV_OK);
+        if (i < 10) CHECK_EQ(shop_reserve(&s, names[i], names[i], "W", 1, 1), INV_OK);
+    }
+    bool more = false;
+    s.clock_ms += 40ull * 24 * 3600 * 1000;
+    inv_env_set_clock(s.env, s.clock_ms);
+    CHECK_EQ(inv_store_advance(s.store, 1, &more), INV_OK);
+    CHECK(more);
+    for (uint32_t i = 0; i < 30; i++) {
+        snprintf(ids[i], sizeof ids[i], "r%u", i);
+        lines[i] = shop_line(names[i], "W", 1);
+        commands[i] = shop_command(INV_CMD_RESERVE, ids[i], &lines[i], 1);
+        commands[i].ttl_ms = TTL_MS_MAX;
+    }
+    memset(replies, 0, sizeof replies);
+    CHECK_EQ(inv_store_execute(s.store, commands, 30, replies), INV_OK);
+    for (uint32_t i = 0; i < 30; i++) {
+        CHECK_EQ(replies[i].code, INV_OK);
+        CHECK_EQ(replies[i].expires_at_unix_ms, replies[i].now_unix_ms + TTL_MS_MAX);
+    }
+    shop_settle(&s);
+    shop_advance(&s, 0);
+    shop_reopen(&s, true);
+    for (uint32_t i = 11; i < 30; i++) CHECK_EQ(shop_state(&s, ids[i]), INV_STATE_HELD);
+    shop_end(&s);
+}
+
 INV_TEST(downtime_counts_after_the_grace) {
     shop_init(&s, true);
     s.options.restart_grace_ms = 10000;

@@ -27,7 +27,7 @@ class Refusal(Exception):
     """The engine must say no with this code.
 
     `short` is what it lists: (sku, location) -> (requested, available or remaining); `actual` is
-    the figure a compare-and-set found instead.
+    the figure a compare-and-set found instead. With `or_replay` a replay is right as well.
     """
 
     def __init__(
@@ -35,11 +35,14 @@ class Refusal(Exception):
         code: str,
         short: dict[tuple[str, str | None], tuple[int, int]] | None = None,
         actual: int | None = None,
+        *,
+        or_replay: bool = False,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.short = short or {}
         self.actual = actual
+        self.or_replay = or_replay
 
 
 @dataclass
@@ -86,6 +89,7 @@ class Hold:
     deadline_ms: int
     places: list[Place]
     ended_as: str = ""
+    ended_by: str = ""
     tombstone: bool = False
 
     def sum(self, name: Literal["held", "allocated", "shipped"]) -> int:
@@ -102,6 +106,11 @@ class Hold:
     @property
     def is_live(self) -> bool:
         return self.state in ("HELD", "ALLOCATED")
+
+    @property
+    def is_committed_whole(self) -> bool:
+        """Nothing was given back: what a whole commit makes of it."""
+        return all(place.allocated + place.shipped == place.qty for place in self.places)
 
     def by_row(self) -> dict[tuple[str, str], tuple[int, int, int, int]]:
         """(qty, held, allocated, shipped) of each row the reservation has units at."""
@@ -398,16 +407,42 @@ class Model:
         if hold.sum("allocated"):
             if kind in ("ship", "cancel"):
                 return True
-            if kind == "commit":
+            if kind == "commit" and hold.is_committed_whole:
                 return False
             raise Refusal("ALREADY_COMMITTED")
         if hold.sum("shipped"):
-            if kind == "ship":
+            if kind == "ship" or (kind in ("release", "cancel") and kind == hold.ended_by):
                 return False
             raise Refusal("ALREADY_SHIPPED")
         if (kind, hold.ended_as) in (("release", "RELEASED"), ("cancel", "CANCELLED")):
             return False
         raise Refusal("EXPIRED" if hold.ended_as == "EXPIRED" else f"ALREADY_{hold.ended_as}")
+
+    def _too_late(self, hold: Hold, kind: Kind, lines: Sequence[Asked], op_id: str | None) -> bool:
+        """Of a partial call: whether there is nothing left for it to do, but it is a replay.
+
+        Without an op_id to know it by, a part that is exactly what was committed or shipped is its
+        own result. A shipped reservation may have forgotten its lines: it may say so as well.
+        """
+        try:
+            if self._order(hold, kind):
+                return False
+            raise Refusal("ALREADY_COMMITTED" if hold.is_live else f"ALREADY_{hold.state}")
+        except Refusal as refusal:
+            done = {("commit", "ALLOCATED"): "allocated", ("ship", "SHIPPED"): "shipped"}
+            name = done.get((kind, hold.state))
+            if op_id is not None or name is None:
+                raise
+            left: dict[str, int] = {}
+            for place in hold.places:
+                left[place.sku] = left.get(place.sku, 0) + int(getattr(place, name))
+            for sku, _, qty in lines:
+                left[sku] = left.get(sku, 0) - qty
+            if any(left.values()):
+                raise
+            if kind == "ship":
+                raise Refusal(refusal.code, or_replay=True) from refusal
+            return True
 
     def _step(
         self,
@@ -431,8 +466,8 @@ class Model:
 
         def judge() -> Answer:
             hold = self._hold(reservation_id)
-            if not self._order(hold, kind):
-                raise Refusal("OVER_COMMIT")
+            if self._too_late(hold, kind, lines, op_id):
+                return Answer(replayed=True, hold=hold)
             with self._undone_if_refused(hold):
                 self._take_lines(hold, kind, self._summed(lines))
             if kind == "commit" and final:
@@ -492,11 +527,11 @@ class Model:
         return held + allocated
 
     def _finish(self, hold: Hold, kind: Kind) -> None:
-        self._end(hold, "CANCELLED" if kind == "cancel" else "RELEASED")
+        self._end(hold, "CANCELLED" if kind == "cancel" else "RELEASED", kind)
 
-    def _end(self, hold: Hold, ended_as: str) -> None:
+    def _end(self, hold: Hold, ended_as: str, ended_by: str = "") -> None:
         if not hold.is_live:
-            hold.ended_as = ended_as
+            hold.ended_as, hold.ended_by = ended_as, ended_by
 
     def _rehold(self, hold: Hold) -> Answer:
         """Commit after the deadline: the same units again, straight to allocated."""

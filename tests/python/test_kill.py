@@ -28,6 +28,7 @@ from inventory import State
 WORKER = Path(__file__).with_name("kill_worker.py")
 ROUNDS = scaled(50)
 READY_TIMEOUT_S = 30.0
+SEGMENT_BYTES = 4 << 20  # small: opening writes one full ahead of use
 STATES_AFTER = {
     "reserve": State.HELD,
     "commit": State.ALLOCATED,
@@ -176,7 +177,7 @@ def test_acknowledged_work_survives_sigkill(tmp_path: Path) -> None:
         ledger = tmp_path / f"ledger-{number}"
         run_until_killed(store, ledger, number, moments.uniform(0.0, 0.3))
         expected.fold(ledger)
-        with inventory.open(store, durability="durable") as inv:
+        with inventory.open(store, durability="durable", segment_bytes=SEGMENT_BYTES) as inv:
             torn_bytes += inv.recovery.torn_bytes_dropped
             check(inv, expected)
     assert expected.acknowledged > ROUNDS, "the workers did next to nothing"

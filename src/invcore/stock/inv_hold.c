@@ -86,8 +86,8 @@ inv_result inv_holds_reserve_locked(inv_holds *holds, inv_hold_shard *shard) {
     for (uint32_t i = 0; i < room; i++)
         if (shard->slots[i].ref != 0) slot_put(slots, wanted - 1, shard->slots[i]);
     inv_env_free(holds->env, shard->slots, room * sizeof(inv_hold_slot));
-    shard->slots = slots;
-    shard->mask = wanted - 1;
+    __atomic_store_n(&shard->slots, slots, __ATOMIC_RELAXED); /* read ahead by inv_holds_prefetch */
+    __atomic_store_n(&shard->mask, wanted - 1, __ATOMIC_RELAXED);
     return INV_OK;
 }
 
@@ -137,7 +137,7 @@ static void room_push(const inv_holds *holds, inv_hold_home *home, inv_ref ref) 
     chunk->room_prev = 0;
     chunk->in_room_list = 1;
     if (home->room_chunks != 0) chunk_at(holds, home->room_chunks)->room_prev = ref;
-    home->room_chunks = ref;
+    __atomic_store_n(&home->room_chunks, ref, __ATOMIC_RELAXED); /* read by inv_hold_prefetch_* */
 }
 
 static void room_remove(const inv_holds *holds, inv_hold_home *home, inv_ref ref) {
@@ -146,7 +146,7 @@ static void room_remove(const inv_holds *holds, inv_hold_home *home, inv_ref ref
     if (chunk->room_prev != 0)
         chunk_at(holds, chunk->room_prev)->room_next = chunk->room_next;
     else
-        home->room_chunks = chunk->room_next;
+        __atomic_store_n(&home->room_chunks, chunk->room_next, __ATOMIC_RELAXED);
     chunk->in_room_list = 0;
 }
 
@@ -186,7 +186,8 @@ inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
     inv_ref chunk_ref = home->room_chunks;
     inv_hold_chunk *chunk = chunk_at(holds, chunk_ref);
     uint32_t slot = (uint32_t)__builtin_ctzll(chunk->free_slots);
-    chunk->free_slots &= chunk->free_slots - 1;
+    __atomic_store_n(&chunk->free_slots, chunk->free_slots & (chunk->free_slots - 1),
+                     __ATOMIC_RELAXED);
     if (chunk->free_slots == 0) room_remove(holds, home, chunk_ref);
     inv_hold *hold = inv_hold_at(holds, chunk_ref + slot);
     memset(hold, 0, sizeof *hold);
@@ -227,7 +228,7 @@ void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     if (hold->block)
         inv_pool_free(holds->pool, hold->sku, block_class(hold->line_count));
     hold->kind = 0;
-    chunk->free_slots |= bit;
+    __atomic_store_n(&chunk->free_slots, chunk->free_slots | bit, __ATOMIC_RELAXED);
     if (!chunk->in_room_list) room_push(holds, home, ref & ~63u);
     /* An empty chunk goes back unless it is the stripe's only one with room. */
     if (chunk->free_slots == CHUNK_FREE_ALL && (chunk->room_next != 0 || chunk->room_prev != 0))

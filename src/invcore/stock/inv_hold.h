@@ -136,6 +136,27 @@ void inv_holds_remove_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t h
 /* Takes the shard's lock around find. */
 inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key);
 
+/* Fetch ahead without locks: the slot of an id; the chunk with room and the slot a new hold will take. The
+ * words read here are written under locks by others, hence the atomics; a stale one costs only a miss. */
+static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
+    const inv_hold_shard *shard = inv_holds_shard(holds, hash);
+    const char *slots = (const char *)__atomic_load_n(&shard->slots, __ATOMIC_RELAXED);
+    uint32_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED);
+    INV_PREFETCH(slots + sizeof(inv_hold_slot) * ((uint32_t)hash & mask));
+}
+static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold_home *home) {
+    inv_ref ref = __atomic_load_n(&home->room_chunks, __ATOMIC_RELAXED);
+    if (ref != 0) INV_PREFETCH(inv_pool_at(holds->pool, ref));
+}
+static inline void inv_hold_prefetch_slot(const inv_holds *holds, const inv_hold_home *home) {
+    inv_ref ref = __atomic_load_n(&home->room_chunks, __ATOMIC_RELAXED);
+    if (ref == 0) return;
+    const inv_hold_chunk *chunk = (const inv_hold_chunk *)inv_pool_at(holds->pool, ref);
+    uint64_t free_slots = __atomic_load_n(&chunk->free_slots, __ATOMIC_RELAXED);
+    if (free_slots != 0)
+        INV_PREFETCH(inv_pool_at(holds->pool, ref + (uint32_t)__builtin_ctzll(free_slots)));
+}
+
 /* ---- slab (under the home stripe's lock) ------------------------------------------------------------ */
 /* A slot of the stripe, all fields zero, the id stored (a text's bytes are copied). 0: no memory. */
 inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,

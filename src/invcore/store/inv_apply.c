@@ -67,13 +67,14 @@ void inv_arm(inv_store *store, uint32_t stripe_index, inv_ref ref) {
     stripe->home.held_count++;
     if (store->replaying) return; /* wheels are built when the replay is over */
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
-    uint64_t time = inv_stripe_time(store, stripe_index, now);
+    /* The clock may have moved since the deadline was decided: the wheel goes no further than that. */
+    uint64_t deadline = inv_hold_at(&store->holds, ref)->deadline_ms;
+    uint64_t time = inv_min_u64(inv_stripe_time(store, stripe_index, now), deadline - 1);
     uint32_t work = 1;
     if (stripe->wheel->count == 0)
         inv_wheel_init(stripe->wheel, time);
     else /* to the stripe's time: nothing is due up to there, so this does no step */
         INV_ASSERT(inv_wheel_take(stripe->wheel, &store->pool, time, &work) == 0);
-    INV_ASSERT(inv_hold_at(&store->holds, ref)->deadline_ms > time);
     inv_wheel_add(stripe->wheel, &store->pool, ref);
     publish_next_due(store, stripe_index);
 }

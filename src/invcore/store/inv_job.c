@@ -321,6 +321,6 @@ void inv_job_prepare(inv_run *run, inv_job *job, const inv_command *command, inv
     job->bytes += 12ull * job->change_max;
     run->line_used += job->line_count;
     if (INV_UNLIKELY(job->bytes > run->store->record_bytes_max))
-        refuse(job, INV_LIMIT_EXCEEDED, "lines", (int64_t)job->bytes,
-               (int64_t)run->store->record_bytes_max);
+        refuse(job, INV_LIMIT_EXCEEDED, "lines", job->change_max,
+               (int64_t)run->store->record_bytes_max / 12);
 }

@@ -80,7 +80,7 @@ static void look_again(inv_run *run, inv_job *job) {
 
 /* A sum that does not depend on the order of lines nor on how a line was split over places. */
 static uint64_t line_sum(uint32_t sku, uint32_t location, uint32_t qty) {
-    return (inv_mix64((uint64_t)sku << 17 | location) | 1) * qty;
+    return (inv_mix64(((uint64_t)sku << 17 | location) + 0x9E3779B97F4A7C15ull) | 1) * qty;
 }
 
 /* Numbers of names new to the store are known only after intern_all: the body is hashed again then. */
@@ -520,18 +520,14 @@ static int refuse_short(inv_run *run, inv_job *job) {
     return INV_INSUFFICIENT;
 }
 
-/* Home, lowest and highest time of the stripes of a job's lines. */
-static uint32_t home_and_times(const inv_run *run, const inv_job *job, uint64_t *out_low,
-                               uint64_t *out_high) {
+/* Home and lowest time of the stripes of a job's lines. */
+static uint32_t home_and_time(const inv_run *run, const inv_job *job, uint64_t *out_low) {
     uint32_t home = INV_NUMBER_NONE;
     *out_low = UINT64_MAX;
-    *out_high = 0;
     for (uint32_t i = 0; i < job->line_count; i++) {
         uint32_t stripe = job->lines[i].stripe;
-        uint64_t time = inv_stripe_time(run->store, stripe, run->now_ms);
+        *out_low = inv_min_u64(*out_low, inv_stripe_time(run->store, stripe, run->now_ms));
         if (stripe < home) home = stripe;
-        *out_low = inv_min_u64(*out_low, time);
-        *out_high = inv_max_u64(*out_high, time);
     }
     return home;
 }
@@ -554,6 +550,17 @@ static inv_result open_hold(inv_run *run, inv_job *job, uint32_t home, uint32_t 
     return result;
 }
 
+/* The time a deadline counts from: the highest of the job's stripes, read once all of them are odd, so that
+ * no reader has seen a later time there than the one this decision is made at. */
+static uint64_t touch_and_look(inv_run *run, const inv_job *job) {
+    uint64_t high = 0;
+    for (uint32_t i = 0; i < job->line_count; i++) inv_run_touch(run, job->lines[i].stripe);
+    uint64_t now = atomic_load_explicit(&run->store->now_ms, memory_order_acquire);
+    for (uint32_t i = 0; i < job->line_count; i++)
+        high = inv_max_u64(high, inv_stripe_time(run->store, job->lines[i].stripe, now));
+    return high;
+}
+
 static void answer_reserved(inv_run *run, inv_job *job, inv_ref ref, uint32_t count) {
     inv_reply *reply = job->reply;
     inv_fill_reservation(run->store, ref, reply);
@@ -563,7 +570,7 @@ static void answer_reserved(inv_run *run, inv_job *job, inv_ref ref, uint32_t co
 
 static int judge_reserve(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
-    uint64_t lines = 0, low, high;
+    uint64_t lines = 0, low;
     uint32_t count = 0, reference;
     bool comparable = job->account != INV_NUMBER_NONE;
     for (uint32_t i = 0; i < job->line_count; i++) resolve_line(run, job, &job->lines[i]);
@@ -574,7 +581,7 @@ static int judge_reserve(inv_run *run, inv_job *job) {
             comparable = false;
         lines += line_sum(line->number, line->location, line->qty);
     }
-    uint32_t home = home_and_times(run, job, &low, &high);
+    uint32_t home = home_and_time(run, job, &low);
     job->reply->now_unix_ms = low;
     job->body_lines = lines;
     job->body_extra = job->command->use_safety_stock;
@@ -606,7 +613,7 @@ static int judge_reserve(inv_run *run, inv_job *job) {
 
     if (count > 1) order_changes(run, count);
     hash_body(job);
-    uint64_t deadline = high + job->ttl_ms - run->time_ms;
+    uint64_t deadline = touch_and_look(run, job) + job->ttl_ms - run->time_ms;
     INV_ASSERT(deadline > 0 && deadline <= UINT32_MAX);
     inv_effect effect = {.kind = INV_ENTRY_RESERVE,
                          .state = INV_STATE_HELD,
@@ -742,23 +749,20 @@ static bool is_asked(const inv_job_line *asked, const inv_hold_line *line) {
            (asked->location == INV_LOCATION_NONE || asked->location == line->location);
 }
 
-/* Partial calls. INV_OK with run->changes, or INV_OVER_COMMIT with what remains. */
+/* Partial calls: equal lines are one, those with a location come first (merge_lines), each is served from the
+ * lines of the reservation in their order. INV_OK with run->changes, or INV_OVER_COMMIT with what remains. */
 static int part_changes(inv_run *run, inv_job *job, const inv_hold *hold,
                         const inv_hold_line *lines, uint32_t *out_count) {
     uint8_t kind = job->command->kind;
-    uint32_t count = 0, from = 0, n = hold->line_count;
+    uint32_t count = 0, n = hold->line_count;
     job->reply->line_count = 0;
     memcpy(run->work, lines, n * sizeof lines[0]);
     for (uint32_t i = 0; i < job->line_count; i++) {
         inv_job_line *asked = &job->lines[i];
         uint32_t left = asked->qty;
-        for (uint32_t k = 0; k < n && left > 0; k++) { /* callers name lines in the hold's order */
-            inv_hold_line *line = &run->work[(from + k) % n];
-            if (!is_asked(asked, line)) continue;
-            uint32_t taken = take_part(run, &count, kind, line, left);
-            left -= taken;
-            if (left == 0) from = (from + k) % n;
-        }
+        for (uint32_t k = 0; k < n && left > 0; k++)
+            if (is_asked(asked, &run->work[k]))
+                left -= take_part(run, &count, kind, &run->work[k], left);
         if (left == 0) continue;
         inv_reply_line *out = add_reply_line(job->reply);
         if (out == NULL) continue;
@@ -1008,6 +1012,7 @@ static int judge_moves(inv_run *run, inv_job *job) {
     code = need_all_of(run, job, hold, lines);
     if (code != INV_OK) return code;
     for (uint32_t i = 0; i < job->line_count; i++) resolve_line(run, job, &job->lines[i]);
+    if (job->line_count > 1 && !merge_lines(job)) return INV_BAD_REQUEST;
     uint64_t sum = job->id.hash;
     for (uint32_t i = 0; i < job->line_count; i++)
         sum += line_sum(job->lines[i].number, job->lines[i].location, job->lines[i].qty);
@@ -1054,7 +1059,9 @@ static int judge_extend(inv_run *run, inv_job *job) {
     if (ref == 0) return INV_UNKNOWN_RESERVATION;
     inv_hold *hold = inv_hold_at(&store->holds, ref);
     uint32_t home = inv_hold_stripe(&store->holds, ref);
-    uint64_t time = inv_stripe_time(store, home, run->now_ms);
+    inv_run_touch(run, home); /* as in touch_and_look */
+    uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
+    uint64_t time = inv_stripe_time(store, home, now);
     uint64_t deadline = time + job->ttl_ms;
     job->reply->now_unix_ms = time;
     inv_fill_reservation(store, ref, job->reply);
@@ -1189,8 +1196,8 @@ static void answer_stock(inv_run *run, inv_job *job, const inv_job_line *line) {
 static void stock_body(inv_job *job) {
     const inv_job_line *line = &job->lines[0];
     const inv_command *command = job->command;
-    job->body_lines = line_sum(line->number, line->location, line->qty);
-    job->body_lines += command->lines[0].qty < 0;
+    job->body_lines = line_sum(line->number, line->location, 1); /* the figure may be 0 */
+    job->body_lines ^= inv_mix64((uint64_t)command->lines[0].qty);
     job->body_extra = (uint64_t)command->if_on_hand << 1 | command->strict;
     job->body_extra ^= (uint64_t)command->safety_stock << 33;
     hash_body(job);

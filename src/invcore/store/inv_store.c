@@ -190,8 +190,11 @@ static inv_result close_log(inv_store *store, inv_error *error) {
 }
 
 inv_result inv_store_close(inv_store *store, inv_error *error) {
-    if (store->closed) return INV_OK;
-    atomic_store_explicit(&store->closing, 1, memory_order_seq_cst);
+    if (atomic_exchange_explicit(&store->closing, 1, memory_order_seq_cst) != 0) {
+        /* Somebody else closes or has closed: the caller may rely on it when this returns. */
+        while (!atomic_load_explicit(&store->closed, memory_order_acquire)) inv_cpu_yield();
+        return INV_OK;
+    }
     while (inv_lanes_busy(&store->lanes)) inv_cpu_yield();
     inv_store_stop(store);
     while (atomic_load_explicit(&store->loops, memory_order_acquire) != 0) {
@@ -200,9 +203,9 @@ inv_result inv_store_close(inv_store *store, inv_error *error) {
     }
     drain(store);
     inv_result result = store->options.read_only ? INV_OK : close_log(store, error);
-    store->closed = true;
     if (store->locked) store->env->storage.unlock(store->env->storage.context);
     store->locked = false;
+    atomic_store_explicit(&store->closed, true, memory_order_release);
     return result;
 }
 
@@ -227,6 +230,12 @@ void inv_store_destroy(inv_store *store) {
     inv_env_free(env, store->next_due, store->stripe_count * sizeof(_Atomic uint64_t));
     if (store->locked) env->storage.unlock(env->storage.context);
     inv_env_free(env, store, sizeof *store);
+}
+
+void inv_store_failure(inv_store *store, inv_error *out) {
+    inv_lock_take(&store->wal.failure_lock);
+    *out = store->wal.failure;
+    inv_lock_give(&store->wal.failure_lock);
 }
 
 void inv_store_recovery(const inv_store *store, inv_recovery *out) { *out = store->recovery; }
@@ -693,11 +702,10 @@ inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text sell
 
 bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char *out_bytes,
                     uint32_t *out_length) {
-    inv_lane *lane;
-    inv_result result;
     inv_text text = {NULL, 0};
     bool found = false;
-    if (!inv_store_enter(store, &lane, &result)) return false;
+    /* Also while closing: names stay until the store is destroyed, and answers already given need them. */
+    inv_lane *lane = inv_lane_claim(&store->lanes);
     if (kind == INV_NAME_SKU) {
         inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, number)];
         uint32_t place = inv_sku_place(store, number);

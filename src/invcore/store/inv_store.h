@@ -160,9 +160,9 @@ typedef struct inv_store {
     _Atomic uint32_t closing;   /* calls: refuse */
     _Atomic uint32_t parked;    /* callers waiting for the disk, outside any lane */
     _Atomic uint32_t loops;     /* loops running */
-    bool closed, locked, replaying;
+    _Atomic bool closed;
+    bool locked, replaying;
     inv_recovery recovery;
-    inv_error failure_reported;
 } inv_store;
 
 /* ---- small things shared by the floor ---------------------------------------------------------- */

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../src/invcore/log/inv_wal_format.h"
 #include "campaign.h"
 #include "lockstep.h"
 #include "seen.h"
@@ -52,6 +53,7 @@ typedef struct crash {
     uint32_t point_count;
     bool in_hook, appending, flushing;
     uint32_t busy_skus; /* SKUs on the stripes of the call under way */
+    bool busy_known;    /* it locks no others: what is found by an id may be homed anywhere */
     world_outcome second[WORLD_CALL_COUNT_MAX]; /* of the second appender in this step */
     uint32_t second_count;
     bool second_busy;
@@ -123,6 +125,18 @@ static bool is_zero(const uint8_t *bytes, size_t size) {
     return true;
 }
 
+/* Where the records of a segment's durable image end. A record may end in zero bytes, so a sector of
+ * zeros can still be part of one. Headers are believed: what is torn only makes the answer larger. */
+static uint64_t records_end(const uint8_t *bytes, uint64_t size) {
+    uint64_t at = INV_WAL_HEADER_BYTES;
+    if (bytes == NULL || size < INV_WAL_HEADER_BYTES) return 0;
+    uint64_t base_lsn = inv_load_u64(bytes + 40);
+    while (at + INV_WAL_RECORD_HEADER_BYTES <= size && bytes[at] == INV_WAL_MARKER &&
+           inv_load_u64(bytes + at + 8) == base_lsn + (at - INV_WAL_HEADER_BYTES))
+        at += inv_wal_record_bytes(inv_load_u32(bytes + at + 4));
+    return at;
+}
+
 /* Which unsynced sectors may hold garbage after a cut: those whose durable version says nothing
  * (the fault model promises that a device leaves old bytes alone). False when the order of sectors
  * is not certain. */
@@ -148,11 +162,14 @@ static bool garbage_allowed(crash *c, const inv_memory *disk, uint64_t sectors, 
         const uint8_t *before = inv_memory_file(old, list.names[k], &old_size);
         const uint8_t *after = inv_memory_file(new, list.names[k], &new_size);
         bool hint = strcmp(list.names[k], "HINT") == 0;
+        bool segment = strncmp(list.names[k], "wal-", 4) == 0;
+        uint64_t taken = segment ? records_end(before, old_size) : 0;
         for (uint64_t at = 0; after != NULL && at < new_size; at += INV_SECTOR_BYTES) {
             size_t size = (size_t)inv_min_u64(INV_SECTOR_BYTES, new_size - at);
             bool had = before != NULL && at + size <= old_size;
             if (had && memcmp(before + at, after + at, size) == 0) continue;
-            if (i < MIXTURE_SECTOR_MAX) allowed[i] = hint || !had || is_zero(before + at, size);
+            if (i < MIXTURE_SECTOR_MAX)
+                allowed[i] = hint || !had || (at >= taken && is_zero(before + at, size));
             i++;
         }
     }
@@ -428,6 +445,7 @@ static void on_yield(void *context, int point) {
     bool may_append = (c->appending && point <= INV_YIELD_BEFORE_IDLE) ||
                       (c->flushing && point == INV_YIELD_BEFORE_SYNC);
     if (!may_append || c->second_count == WORLD_CALL_COUNT_MAX) return;
+    if (point == INV_YIELD_BEFORE_TAIL && !c->busy_known) return; /* stripes are locked here */
     if (!world_chance(&c->w.random, point == INV_YIELD_BEFORE_TAIL ? 6 : 3)) return;
     second_job job = {.c = c, .flush = c->appending && world_chance(&c->w.random, 2)};
     uint32_t free_skus = ~world_stripe_skus(&c->w, c->busy_skus) & ((1u << ORACLE_SKU_COUNT) - 1);
@@ -466,6 +484,7 @@ static bool step_commands(crash *c) {
     oracle_command commands[WORLD_CALL_COUNT_MAX];
     uint32_t count = 0, wanted = world_chance(&w->random, 3) ? WORLD_CALL_COUNT_MAX : 1;
     c->busy_skus = 0;
+    c->busy_known = true;
     for (uint32_t attempt = 0; attempt < 12 && count < wanted; attempt++) {
         if (!world_make_command(w, UINT32_MAX, false, &commands[count])) continue;
         bool again = false; /* a maker does not know what an earlier command of the call leaves */
@@ -474,6 +493,8 @@ static bool step_commands(crash *c) {
                               commands[i].hold == commands[count].hold);
         if (again) continue;
         c->busy_skus |= world_command_skus(w, &commands[count]);
+        bool by_id = commands[count].kind != INV_CMD_RESERVE && commands[count].hold != ORACLE_NONE;
+        c->busy_known = c->busy_known && !by_id && !commands[count].retry;
         count++;
     }
     world_outcome own[WORLD_CALL_COUNT_MAX];

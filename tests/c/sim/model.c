@@ -287,7 +287,8 @@ static void answer_hold(const model_hold *hold, int code, model_reply *out) {
     out->expires_at_ms = out->state == INV_STATE_HELD ? hold->deadline_ms : 0;
     out->ended_at_ms = hold->ended_at_ms;
     out->line_count = hold->place_count;
-    memcpy(out->lines, hold->places, hold->place_count * sizeof *hold->places);
+    if (hold->place_count > 0)
+        memcpy(out->lines, hold->places, hold->place_count * sizeof *hold->places);
 }
 
 static int answer_ended(const model_hold *hold) {
@@ -443,26 +444,38 @@ static bool place_matches(const model_place *place, const model_line *line) {
            (line->location == MODEL_NONE || line->location == place->location);
 }
 
+/* Units of all lines equal to line i, or 0 if an earlier one stands for them. */
+static int64_t equal_lines_qty(const model_command *command, uint32_t i) {
+    int64_t qty = 0;
+    for (uint32_t j = 0; j < command->line_count; j++) {
+        if (command->lines[j].sku != command->lines[i].sku ||
+            command->lines[j].location != command->lines[i].location)
+            continue;
+        if (j < i) return 0;
+        qty += command->lines[j].qty;
+    }
+    return qty;
+}
+
 /* Takes the named lines from a hold; false when more is asked than remains (then undone by the
- * caller). Lines are served as they come, each from the place where the last one was satisfied
- * round to it again: callers name lines in the order of the reservation. */
+ * caller). Equal lines are one; those with a location come before those without; each is served from
+ * the lines of the reservation in their order. */
 static bool lines_move(model *m, model_hold *hold, const model_command *command,
                        model_reply *out) {
-    uint32_t from = 0, count = hold->place_count;
-    for (uint32_t i = 0; i < command->line_count; i++) {
-        const model_line *line = &command->lines[i];
-        int64_t missing = line->qty;
-        for (uint32_t j = 0; j < count && missing > 0; j++) {
-            model_place *place = &hold->places[(from + j) % count];
-            if (!place_matches(place, line)) continue;
-            missing -= place_move(m, place, command->kind, missing);
-            if (missing == 0) from = (from + j) % count;
+    for (uint32_t pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < command->line_count; i++) {
+            model_line line = command->lines[i];
+            line.qty = equal_lines_qty(command, i);
+            if ((line.location == MODEL_NONE) != (pass == 1) || line.qty == 0) continue;
+            int64_t missing = line.qty;
+            for (uint32_t j = 0; j < hold->place_count && missing > 0; j++)
+                if (place_matches(&hold->places[j], &line))
+                    missing -= place_move(m, &hold->places[j], command->kind, missing);
+            if (missing == 0) continue;
+            out->short_lines[out->short_count] = line;
+            out->short_lines[out->short_count].line_index = i;
+            out->short_available[out->short_count++] = line.qty - missing;
         }
-        if (missing == 0) continue;
-        out->short_lines[out->short_count] = *line;
-        out->short_lines[out->short_count].line_index = i;
-        out->short_available[out->short_count++] = line->qty - missing;
-    }
     return out->short_count == 0;
 }
 

@@ -291,22 +291,21 @@ static bool judge_one(world *w, const world_outcome *outcome) {
     return true;
 }
 
-/* Refusals stay where they were said: right after what their own caller did before. */
+/* In lsn order over the callers; a refusal stays right after what its own caller did before. */
 bool world_integrate(world *w, const world_outcome *const *outcomes, uint32_t count) {
-    bool done[4 * WORLD_CALL_COUNT_MAX] = {false};
+    uint64_t keys[4 * WORLD_CALL_COUNT_MAX];
     if (count > 4 * WORLD_CALL_COUNT_MAX) abort();
+    for (uint32_t i = 0; i < count; i++) {
+        bool first = i == 0 || outcomes[i]->pended != outcomes[i - 1]->pended; /* of its caller */
+        keys[i] = first ? 0 : keys[i - 1];
+        if (outcomes[i]->reply.code == INV_OK)
+            keys[i] = inv_max_u64(keys[i], outcomes[i]->reply.lsn);
+    }
     for (uint32_t round = 0; round < count; round++) {
-        uint32_t best = ORACLE_NONE;
-        for (uint32_t i = 0; i < count; i++) {
-            if (done[i]) continue;
-            if (best == ORACLE_NONE) best = i;
-            bool best_accepted = outcomes[best]->reply.code == INV_OK;
-            if (!best_accepted) break;
-            if (outcomes[i]->reply.code == INV_OK &&
-                outcomes[i]->reply.lsn < outcomes[best]->reply.lsn)
-                best = i;
-        }
-        done[best] = true;
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < count; i++)
+            if (keys[i] < keys[best]) best = i;
+        keys[best] = UINT64_MAX;
         if (!judge_one(w, outcomes[best])) return false;
     }
     return true;
