@@ -65,7 +65,10 @@ def commit() -> str:
 def run(command: list[str]) -> list[Row]:
     """The JSON lines of one bench. Its errors go to the terminal and end the report."""
     print("running:", " ".join(command), file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    except OSError as error:
+        raise SystemExit(f"{command[0]}: {error.strerror}; `make bench` builds it") from error
     if done.returncode != 0:
         raise SystemExit(f"{command[0]} failed with status {done.returncode}")
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

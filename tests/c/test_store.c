@@ -394,6 +394,29 @@ INV_TEST(one_bad_command_of_a_run_hurts_no_other) {
     shop_end(&s);
 }
 
+INV_TEST(a_run_may_use_a_location_born_in_it) {
+    shop_init(&s, true);
+    s.options.stripe_bits = 0;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(shop_receive(&s, "A", "W1", 1), INV_OK);
+    CHECK_EQ(shop_receive(&s, "B", "W1", 1), INV_OK);
+    inv_line born = shop_line("A", "W2", 1);
+    inv_line cart[2] = {shop_line("A", NULL, 2), shop_line("B", "W1", 1)};
+    inv_line there = shop_line("A", "W2", 1);
+    inv_command commands[3] = {shop_command(INV_CMD_RECEIVE, NULL, &born, 1),
+                               shop_command(INV_CMD_RESERVE, "r1", cart, 2),
+                               shop_command(INV_CMD_RESERVE, "r2", &there, 1)};
+    inv_reply replies[3];
+    memset(replies, 0, sizeof replies);
+    CHECK_EQ(inv_store_execute(s.store, commands, 3, replies), INV_OK);
+    shop_settle(&s);
+    CHECK_EQ(replies[1].code, INV_OK);
+    CHECK_EQ(replies[2].code, INV_INSUFFICIENT);
+    CHECK(shop_figures(&s, "A", NULL, 2, 2, 0));
+    CHECK(shop_figures(&s, "B", "W1", 1, 1, 0));
+    shop_end(&s);
+}
+
 /* ---- keys --------------------------------------------------------------------------------- */
 
 INV_TEST(a_uuid_is_the_same_in_any_spelling) {

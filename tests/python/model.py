@@ -69,7 +69,7 @@ class Row:
 
 @dataclass
 class Place:
-    """Units of a reservation at one row; what was given back is in none of the last three."""
+    """Units of a reservation at one row; what was given back is in none of the states."""
 
     sku: str
     location: str
@@ -77,6 +77,7 @@ class Place:
     held: int = 0
     allocated: int = 0
     shipped: int = 0
+    lapsed: int = 0  # held when the deadline came
 
 
 @dataclass
@@ -85,7 +86,6 @@ class Hold:
 
     body: Body
     lines: list[Asked]
-    use_safety_stock: bool
     deadline_ms: int
     places: list[Place]
     ended_as: str = ""
@@ -232,7 +232,7 @@ class Model:
                 raise Refusal("IDEMPOTENCY_MISMATCH")
             return Answer(replayed=True, hold=hold)
         places = self._plan(wanted, use_safety_stock)
-        hold = Hold(body, wanted, use_safety_stock, self.now_ms + ttl_ms, places)
+        hold = Hold(body, wanted, self.now_ms + ttl_ms, places)
         for place in places:
             self.row(place.sku, place.location).held += place.held
         self.holds[same_id(reservation_id)] = hold
@@ -269,7 +269,7 @@ class Model:
     ) -> Answer:
         key = same_id(reservation_id)
         if tombstone and lines is None and key not in self.holds:
-            self.holds[key] = Hold((), [], False, 0, [], ended_as="RELEASED", tombstone=True)
+            self.holds[key] = Hold((), [], 0, [], ended_as="RELEASED", tombstone=True)
             return Answer(hold=self.holds[key])
         return self._step("release", reservation_id, lines, op_id)
 
@@ -293,7 +293,7 @@ class Model:
             if hold.sum("held") and hold.deadline_ms <= now_ms:
                 for place in hold.places:
                     self.row(place.sku, place.location).held -= place.held
-                    place.held = 0
+                    place.held, place.lapsed = 0, place.held
                 self._end(hold, "EXPIRED")
 
     # ---- reads -----------------------------------------------------------------------------------
@@ -371,7 +371,10 @@ class Model:
         )
 
     def _plan(self, lines: Sequence[Asked], use_safety_stock: bool) -> list[Place]:
-        """Where each line would be taken from; every line that can't be is named in the refusal."""
+        """Where each line would be taken from; every line that can't be is named in the refusal.
+
+        What a located line asks for is not there for a free line after it, be it served or short.
+        """
         places: list[Place] = []
         short: dict[tuple[str, str | None], tuple[int, int]] = {}
         left = {
@@ -383,6 +386,8 @@ class Model:
             available = sum(left.get((sku, place), 0) for place in among)
             if available < qty:
                 short[sku, location] = (qty, available)
+                if location is not None:
+                    left[sku, location] = 0
                 continue
             for place in among:
                 taken = min(qty, left.get((sku, place), 0))
@@ -464,8 +469,9 @@ class Model:
             self._finish(hold, kind)
             return Answer(hold=hold)
 
+        hold = self._hold(reservation_id)
+
         def judge() -> Answer:
-            hold = self._hold(reservation_id)
             if self._too_late(hold, kind, lines, op_id):
                 return Answer(replayed=True, hold=hold)
             with self._undone_if_refused(hold):
@@ -534,11 +540,19 @@ class Model:
             hold.ended_as, hold.ended_by = ended_as, ended_by
 
     def _rehold(self, hold: Hold) -> Answer:
-        """Commit after the deadline: the same units again, straight to allocated."""
-        hold.places = self._plan(hold.lines, hold.use_safety_stock)
+        """Commit after the deadline: what lapsed is taken again where it was, and allocated.
+
+        It is a new promise: safety stock counts, whatever the reserve was allowed.
+        """
+        wanted: dict[tuple[str, str], int] = {}
         for place in hold.places:
-            place.held, place.allocated = 0, place.qty
-            self.row(place.sku, place.location).allocated += place.qty
+            key = (place.sku, place.location)
+            wanted[key] = wanted.get(key, 0) + place.lapsed
+        if any(qty > self.row(*key).promise() for key, qty in wanted.items()):
+            raise Refusal("INSUFFICIENT")
+        for place in hold.places:
+            place.allocated, place.lapsed = place.lapsed, 0
+            self.row(place.sku, place.location).allocated += place.allocated
         return Answer(reheld=True, hold=hold)
 
 

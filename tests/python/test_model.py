@@ -318,11 +318,12 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def part_of(self, data: st.DataObject, key: str) -> list[Asked]:
         """Lines that mostly name what the reservation has, sometimes more, rarely others.
 
-        A SKU is named once, so that it does not matter in which order the lines are served.
+        A SKU is named once, and without its location only where it has one place, so that it does
+        not matter in which order lines and places are served.
         """
         hold = self.model.holds.get(key)
         if hold is None or not hold.places or data.draw(st.integers(0, 9)) == 0:
-            return data.draw(lines_asked.map(lambda lines: lines[:1]))
+            return [(data.draw(skus), data.draw(locations), data.draw(quantities))]
         places = data.draw(
             st.lists(
                 st.sampled_from(hold.places), min_size=1, max_size=3, unique_by=lambda p: p.sku
@@ -330,7 +331,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         )
         lines: list[Asked] = []
         for place in places:
-            location = None if data.draw(st.integers(0, 2)) == 0 else place.location
+            alone = sum(other.sku == place.sku for other in hold.places) == 1
+            location = None if alone and data.draw(st.booleans()) else place.location
             too_many = data.draw(st.integers(0, 5)) == 0
             qty = data.draw(st.integers(1, place.qty + too_many))
             lines.append((place.sku, location, qty))

@@ -137,7 +137,7 @@ static void room_push(const inv_holds *holds, inv_hold_home *home, inv_ref ref) 
     chunk->room_prev = 0;
     chunk->in_room_list = 1;
     if (home->room_chunks != 0) chunk_at(holds, home->room_chunks)->room_prev = ref;
-    __atomic_store_n(&home->room_chunks, ref, __ATOMIC_RELAXED); /* read by inv_hold_prefetch_* */
+    home->room_chunks = ref;
 }
 
 static void room_remove(const inv_holds *holds, inv_hold_home *home, inv_ref ref) {
@@ -146,7 +146,7 @@ static void room_remove(const inv_holds *holds, inv_hold_home *home, inv_ref ref
     if (chunk->room_prev != 0)
         chunk_at(holds, chunk->room_prev)->room_next = chunk->room_next;
     else
-        __atomic_store_n(&home->room_chunks, chunk->room_next, __ATOMIC_RELAXED);
+        home->room_chunks = chunk->room_next;
     chunk->in_room_list = 0;
 }
 
@@ -175,6 +175,12 @@ static void drop_chunk(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     inv_pool_free(holds->pool, ref, CHUNK_CLASS);
 }
 
+static void note_next_slot(const inv_holds *holds, inv_hold_home *home) {
+    inv_ref next = home->room_chunks;
+    if (next != 0) next += (uint32_t)__builtin_ctzll(chunk_at(holds, next)->free_slots);
+    __atomic_store_n(&home->next_slot, next, __ATOMIC_RELAXED); /* read by inv_hold_prefetch_room */
+}
+
 inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
                         const inv_hold_key *key) {
     inv_ref text = 0;
@@ -186,9 +192,9 @@ inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
     inv_ref chunk_ref = home->room_chunks;
     inv_hold_chunk *chunk = chunk_at(holds, chunk_ref);
     uint32_t slot = (uint32_t)__builtin_ctzll(chunk->free_slots);
-    __atomic_store_n(&chunk->free_slots, chunk->free_slots & (chunk->free_slots - 1),
-                     __ATOMIC_RELAXED);
+    chunk->free_slots &= chunk->free_slots - 1;
     if (chunk->free_slots == 0) room_remove(holds, home, chunk_ref);
+    note_next_slot(holds, home);
     inv_hold *hold = inv_hold_at(holds, chunk_ref + slot);
     memset(hold, 0, sizeof *hold);
     hold->seller = (uint16_t)key->seller;
@@ -228,11 +234,12 @@ void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     if (hold->block)
         inv_pool_free(holds->pool, hold->sku, block_class(hold->line_count));
     hold->kind = 0;
-    __atomic_store_n(&chunk->free_slots, chunk->free_slots | bit, __ATOMIC_RELAXED);
+    chunk->free_slots |= bit;
     if (!chunk->in_room_list) room_push(holds, home, ref & ~63u);
     /* An empty chunk goes back unless it is the stripe's only one with room. */
     if (chunk->free_slots == CHUNK_FREE_ALL && (chunk->room_next != 0 || chunk->room_prev != 0))
         drop_chunk(holds, home, ref & ~63u);
+    note_next_slot(holds, home);
 }
 
 /* ---- lines --------------------------------------------------------------------------------------- */

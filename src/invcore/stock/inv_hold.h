@@ -73,6 +73,7 @@ typedef struct inv_hold_chunk { /* granule 0 of a chunk */
 typedef struct inv_hold_home { /* one a stripe, under its lock */
     inv_ref all_chunks;
     inv_ref room_chunks;
+    inv_ref next_slot;    /* the slot the next hold will take, 0 = in a new chunk; for prefetching */
     inv_ref ended_first, ended_last; /* queue of ended ones, oldest lsn first */
     uint32_t live_count;
     uint32_t ended_count;
@@ -136,7 +137,7 @@ void inv_holds_remove_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t h
 /* Takes the shard's lock around find. */
 inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key);
 
-/* Fetch ahead without locks: the slot of an id; the chunk with room and the slot a new hold will take. The
+/* Fetch ahead without locks: the slot of an id; the slot a new hold will take and its chunk's header. The
  * words read here are written under locks by others, hence the atomics; a stale one costs only a miss. */
 static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     const inv_hold_shard *shard = inv_holds_shard(holds, hash);
@@ -145,16 +146,10 @@ static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     INV_PREFETCH(slots + sizeof(inv_hold_slot) * ((uint32_t)hash & mask));
 }
 static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold_home *home) {
-    inv_ref ref = __atomic_load_n(&home->room_chunks, __ATOMIC_RELAXED);
-    if (ref != 0) INV_PREFETCH(inv_pool_at(holds->pool, ref));
-}
-static inline void inv_hold_prefetch_slot(const inv_holds *holds, const inv_hold_home *home) {
-    inv_ref ref = __atomic_load_n(&home->room_chunks, __ATOMIC_RELAXED);
-    if (ref == 0) return;
-    const inv_hold_chunk *chunk = (const inv_hold_chunk *)inv_pool_at(holds->pool, ref);
-    uint64_t free_slots = __atomic_load_n(&chunk->free_slots, __ATOMIC_RELAXED);
-    if (free_slots != 0)
-        INV_PREFETCH(inv_pool_at(holds->pool, ref + (uint32_t)__builtin_ctzll(free_slots)));
+    inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_RELAXED);
+    if (slot == 0) return;
+    INV_PREFETCH(inv_pool_at(holds->pool, slot & ~63u));
+    INV_PREFETCH(inv_pool_at(holds->pool, slot));
 }
 
 /* ---- slab (under the home stripe's lock) ------------------------------------------------------------ */

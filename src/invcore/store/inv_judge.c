@@ -520,13 +520,17 @@ static int refuse_short(inv_run *run, inv_job *job) {
     return INV_INSUFFICIENT;
 }
 
-/* Home and lowest time of the stripes of a job's lines. */
-static uint32_t home_and_time(const inv_run *run, const inv_job *job, uint64_t *out_low) {
+/* Home, lowest and highest time of the stripes of a job's lines. */
+static uint32_t home_and_times(const inv_run *run, const inv_job *job, uint64_t *out_low,
+                               uint64_t *out_high) {
     uint32_t home = INV_NUMBER_NONE;
     *out_low = UINT64_MAX;
+    *out_high = 0;
     for (uint32_t i = 0; i < job->line_count; i++) {
         uint32_t stripe = job->lines[i].stripe;
-        *out_low = inv_min_u64(*out_low, inv_stripe_time(run->store, stripe, run->now_ms));
+        uint64_t time = inv_stripe_time(run->store, stripe, run->now_ms);
+        *out_low = inv_min_u64(*out_low, time);
+        *out_high = inv_max_u64(*out_high, time);
         if (stripe < home) home = stripe;
     }
     return home;
@@ -561,6 +565,14 @@ static uint64_t touch_and_look(inv_run *run, const inv_job *job) {
     return high;
 }
 
+/* A deadline is written as 32 bits of ms after the record's time. Stripes further apart than 19 days (a clock
+ * that jumped, with expiries still to be swept) can't share a record: alone first, and if it is the cart's
+ * own stripes, later. */
+static int too_far_apart(const inv_run *run, const inv_job *job, uint64_t time_ms) {
+    if (time_ms + job->ttl_ms - run->time_ms <= UINT32_MAX - 86400000u) return INV_OK;
+    return run->alone ? INV_BUSY : INV_NEED_STRIPES;
+}
+
 static void answer_reserved(inv_run *run, inv_job *job, inv_ref ref, uint32_t count) {
     inv_reply *reply = job->reply;
     inv_fill_reservation(run->store, ref, reply);
@@ -570,7 +582,7 @@ static void answer_reserved(inv_run *run, inv_job *job, inv_ref ref, uint32_t co
 
 static int judge_reserve(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
-    uint64_t lines = 0, low;
+    uint64_t lines = 0, low, high;
     uint32_t count = 0, reference;
     bool comparable = job->account != INV_NUMBER_NONE;
     for (uint32_t i = 0; i < job->line_count; i++) resolve_line(run, job, &job->lines[i]);
@@ -581,12 +593,14 @@ static int judge_reserve(inv_run *run, inv_job *job) {
             comparable = false;
         lines += line_sum(line->number, line->location, line->qty);
     }
-    uint32_t home = home_and_time(run, job, &low);
+    uint32_t home = home_and_times(run, job, &low, &high);
     job->reply->now_unix_ms = low;
     job->body_lines = lines;
     job->body_extra = job->command->use_safety_stock;
     hash_body(job);
-    int code = plan(run, job, &count);
+    int code = too_far_apart(run, job, high);
+    if (code != INV_OK) return code;
+    code = plan(run, job, &count);
     if (code == INV_NEED_STRIPES) return code;
 
     inv_hold_shard *shard = inv_holds_shard(&store->holds, job->id.hash);
@@ -1059,6 +1073,8 @@ static int judge_extend(inv_run *run, inv_job *job) {
     if (ref == 0) return INV_UNKNOWN_RESERVATION;
     inv_hold *hold = inv_hold_at(&store->holds, ref);
     uint32_t home = inv_hold_stripe(&store->holds, ref);
+    code = too_far_apart(run, job, inv_stripe_time(store, home, run->now_ms));
+    if (code != INV_OK) return code;
     inv_run_touch(run, home); /* as in touch_and_look */
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     uint64_t time = inv_stripe_time(store, home, now);

@@ -240,7 +240,6 @@ static void prefetch_run(const inv_run *run) {
         const inv_stripe *stripe = &store->stripes[line->stripe];
         if (line->sku.bytes == NULL)
             inv_table_prefetch_row(&stripe->table, inv_sku_place(store, line->number));
-        inv_hold_prefetch_slot(&store->holds, &stripe->home);
     }
 }
 

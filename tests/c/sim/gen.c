@@ -170,14 +170,8 @@ static void gen_reserve(gen *g, model_command *out) {
     out->account = gen_below(g, ACCOUNT_COUNT);
     out->use_safety_stock = gen_chance(g, 4);
     out->line_count = gen_chance(g, 70) ? 1 : 1 + gen_below(g, g->options.cart_lines_max);
-    for (uint32_t i = 0; i < out->line_count; i++) {
-        model_line *line = &out->lines[i];
-        gen_line(g, seller, 40, gen_chance(g, 90) ? 5 : 60, line);
-        /* A place nobody has used has no number yet: one line of a cart may name it. */
-        if (i > 0 && line->location != MODEL_NONE &&
-            g->m->location_rank[line->location] == MODEL_NONE)
-            line->location = MODEL_NONE;
-    }
+    for (uint32_t i = 0; i < out->line_count; i++)
+        gen_line(g, seller, 40, gen_chance(g, 90) ? 5 : 60, &out->lines[i]);
 }
 
 /* Names some places of the reservation, whole or in part; rarely more than there is. */

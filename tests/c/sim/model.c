@@ -444,38 +444,23 @@ static bool place_matches(const model_place *place, const model_line *line) {
            (line->location == MODEL_NONE || line->location == place->location);
 }
 
-/* Units of all lines equal to line i, or 0 if an earlier one stands for them. */
-static int64_t equal_lines_qty(const model_command *command, uint32_t i) {
-    int64_t qty = 0;
-    for (uint32_t j = 0; j < command->line_count; j++) {
-        if (command->lines[j].sku != command->lines[i].sku ||
-            command->lines[j].location != command->lines[i].location)
-            continue;
-        if (j < i) return 0;
-        qty += command->lines[j].qty;
-    }
-    return qty;
-}
-
-/* Takes the named lines from a hold; false when more is asked than remains (then undone by the
- * caller). Equal lines are one; those with a location come before those without; each is served from
- * the lines of the reservation in their order. */
+/* Takes the named lines from a hold, equal ones as one, those with a location first, each from the
+ * lines of the reservation in their order; false when more is asked than remains (then undone by
+ * the caller). */
 static bool lines_move(model *m, model_hold *hold, const model_command *command,
                        model_reply *out) {
-    for (uint32_t pass = 0; pass < 2; pass++)
-        for (uint32_t i = 0; i < command->line_count; i++) {
-            model_line line = command->lines[i];
-            line.qty = equal_lines_qty(command, i);
-            if ((line.location == MODEL_NONE) != (pass == 1) || line.qty == 0) continue;
-            int64_t missing = line.qty;
-            for (uint32_t j = 0; j < hold->place_count && missing > 0; j++)
-                if (place_matches(&hold->places[j], &line))
-                    missing -= place_move(m, &hold->places[j], command->kind, missing);
-            if (missing == 0) continue;
-            out->short_lines[out->short_count] = line;
-            out->short_lines[out->short_count].line_index = i;
-            out->short_available[out->short_count++] = line.qty - missing;
+    model_line lines[MODEL_LINE_COUNT_MAX];
+    uint32_t count = lines_merge(command, lines);
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t missing = lines[i].qty;
+        for (uint32_t j = 0; j < hold->place_count && missing > 0; j++) {
+            if (place_matches(&hold->places[j], &lines[i]))
+                missing -= place_move(m, &hold->places[j], command->kind, missing);
         }
+        if (missing == 0) continue;
+        out->short_lines[out->short_count] = lines[i];
+        out->short_available[out->short_count++] = lines[i].qty - missing;
+    }
     return out->short_count == 0;
 }
 
@@ -707,7 +692,7 @@ static bool command_well_formed(const model_command *command) {
     if (command->kind == INV_CMD_EXTEND &&
         (command->ttl_ms == 0 || command->ttl_ms > INV_TTL_MS_MAX))
         return false;
-    if (command->kind == INV_CMD_RESERVE && !sums_in_range(command)) return false;
+    if (by_id && has_lines && !sums_in_range(command)) return false;
     for (uint32_t i = 0; has_lines && i < command->line_count; i++) {
         int64_t qty = command->lines[i].qty;
         if (command->kind == INV_CMD_SET_POLICY) continue;
