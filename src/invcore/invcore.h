@@ -14,7 +14,8 @@
  *
  * A CHANGE is an inv_command; inv_store_execute() judges an array of them in order and fills one
  * inv_reply each. It never waits for the disk. Before a reply is shown to anybody the caller waits
- * for reply.observed_lsn with inv_store_wait(): refusals and replays observed somebody's change too.
+ * for reply.observed_lsn with inv_store_wait(): refusals and replays observed somebody's change
+ * too.
  *
  * AN LSN is a byte position in the log stream, always an END: everything below it is included.
  *
@@ -41,7 +42,7 @@ extern "C" {
 #define INV_MUST_USE
 #endif
 
-/* ---- limits: each one is named, documented and tested at the limit and one beyond ---------- */
+/* ---- limits: each one is named, documented and tested at the limit and one beyond ------------ */
 #define INV_SKU_BYTES_MAX 128u
 #define INV_LOCATION_BYTES_MAX 64u
 #define INV_SELLER_BYTES_MAX 64u
@@ -55,10 +56,10 @@ extern "C" {
 #define INV_LINE_COUNT_MAX 4096u
 #define INV_TTL_MS_MAX (30ull * 24 * 3600 * 1000)
 #define INV_ALTERNATIVE_COUNT_MAX 8u
-#define INV_LOCATION_NONE 0xFFFFu     /* as a location number: none given, the engine chooses */
-#define INV_NUMBER_NONE 0xFFFFFFFFu   /* as a sku or account number: no such name */
+#define INV_LOCATION_NONE 0xFFFFu   /* as a location number: none given, the engine chooses */
+#define INV_NUMBER_NONE 0xFFFFFFFFu /* as a sku or account number: no such name */
 
-/* ---- result codes: the numbers of SEMANTICS.md section 7 (55 and 56 are additions) ---------- */
+/* ---- result codes: the numbers of SEMANTICS.md section 7 (55 and 56 are additions) ----------- */
 typedef enum inv_result {
     INV_OK = 0,
     INV_REPLAYED = 1,
@@ -94,7 +95,7 @@ typedef enum inv_result {
     INV_LOG_CORRUPT = 62,
     INV_STORE_LOCKED = 63,
     INV_FORMAT_UNKNOWN = 64,
-    INV_IO_ERROR = 65 /* on open, before the store exists: the operating system said no (os_errno) */
+    INV_IO_ERROR = 65 /* on open, before there is a store: the system said no (os_errno) */
 } inv_result;
 
 /* Name of a code as HTTP bodies and logs show it ("INSUFFICIENT"); "UNKNOWN_CODE" for others. */
@@ -117,7 +118,7 @@ typedef struct inv_text {
     uint32_t length;
 } inv_text;
 
-/* ---- environment ---------------------------------------------------------------------------- */
+/* ---- environment ----------------------------------------------------------------------------- */
 typedef struct inv_env inv_env;       /* clock, storage, allocator, entropy of one store */
 typedef struct inv_memory inv_memory; /* a disk in memory that survives its stores */
 
@@ -148,7 +149,7 @@ void inv_memory_destroy(inv_memory *memory);
 void inv_memory_power_cut(inv_memory *memory, uint64_t seed);
 void inv_memory_set_capacity(inv_memory *memory, uint64_t bytes);
 
-/* ---- opening -------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 typedef struct inv_store inv_store;
 
 typedef enum inv_durability {
@@ -159,16 +160,16 @@ typedef enum inv_durability {
 
 typedef struct inv_options {
     inv_durability durability;
-    uint32_t interval_ms;         /* 1 to 10,000; default 10 */
-    uint64_t segment_bytes;       /* 4 MiB to 1 GiB in products (tests: 16 KiB up); default 64 MiB */
-    uint64_t id_retention_ms;     /* how long ended ids are known; default 24 h */
-    uint64_t ended_ids_max;       /* ... and how many; default 32 M */
-    uint64_t default_ttl_ms;      /* default 10 min */
-    uint64_t restart_grace_ms;    /* default 10 s */
-    uint64_t downtime_ms_max;     /* clamp of downtime counted against a ttl; default 24 h */
-    uint32_t stripe_bits;         /* stripes = 2^bits, 0 to 12; default 12; fixed at creation */
-    uint32_t segments_ahead_max;  /* prepared segments kept ready, 1 to 8; default 8 */
-    bool read_only;               /* recover in memory, write nothing, refuse changes */
+    uint32_t interval_ms;        /* 1 to 10,000; default 10 */
+    uint64_t segment_bytes;      /* 4 MiB to 1 GiB in products (tests: 16 KiB up); default 64 MiB */
+    uint64_t id_retention_ms;    /* how long ended ids are known; default 24 h */
+    uint64_t ended_ids_max;      /* ... and how many; default 32 M */
+    uint64_t default_ttl_ms;     /* default 10 min */
+    uint64_t restart_grace_ms;   /* default 10 s */
+    uint64_t downtime_ms_max;    /* clamp of downtime counted against a ttl; default 24 h */
+    uint32_t stripe_bits;        /* stripes = 2^bits, 0 to 12; default 12; fixed at creation */
+    uint32_t segments_ahead_max; /* prepared segments kept ready, 1 to 8; default 8 */
+    bool read_only;              /* recover in memory, write nothing, refuse changes */
 } inv_options;
 
 void inv_options_init(inv_options *options);
@@ -177,18 +178,18 @@ void inv_options_init(inv_options *options);
 typedef struct inv_recovery {
     uint64_t records_replayed;
     uint64_t entries_replayed;
-    uint64_t lsn_first;           /* first lsn of the log read */
-    uint64_t lsn_end;             /* end of the last record applied */
-    uint64_t torn_bytes_dropped;  /* bytes after the end that were no whole record; 0 = clean end */
-    uint64_t torn_records_dropped;/* whole records found beyond a hole: void, never acknowledged */
-    uint64_t relogged_bytes;      /* ambiguous tail written again into the new segment */
-    uint64_t durable_proven;      /* highest lsn proven durable by hints, headers, seals */
+    uint64_t lsn_first;          /* first lsn of the log read */
+    uint64_t lsn_end;            /* end of the last record applied */
+    uint64_t torn_bytes_dropped; /* bytes after the end that were no whole record; 0 = clean end */
+    uint64_t torn_records_dropped; /* whole records found beyond a hole: void, never acknowledged */
+    uint64_t relogged_bytes;       /* ambiguous tail written again into the new segment */
+    uint64_t durable_proven;       /* highest lsn proven durable by hints, headers, seals */
     uint64_t epoch;
     uint64_t segments_read;
-    uint64_t downtime_ms;         /* counted against ttls when the grace is over */
+    uint64_t downtime_ms; /* counted against ttls when the grace is over */
     uint64_t duration_ns;
-    bool created;                 /* a new store */
-    bool clean_shutdown;          /* the store was closed properly */
+    bool created;        /* a new store */
+    bool clean_shutdown; /* the store was closed properly */
 } inv_recovery;
 
 /* Opens or creates a store in the environment's storage (none: memory mode). Recovers first.
@@ -211,7 +212,7 @@ void inv_store_recovery(const inv_store *store, inv_recovery *out);
 /* Why the store failed (INV_STORE_FAILED): the first cause; code 0 when it has not. */
 void inv_store_failure(inv_store *store, inv_error *out);
 
-/* ---- the loops -------------------------------------------------------------------------------- */
+/* ---- the loops ------------------------------------------------------------------------------- */
 /* Each runs until inv_store_stop() or a failure of the store; the threads belong to the caller. */
 void inv_store_run_flusher(inv_store *store);
 void inv_store_run_timekeeper(inv_store *store);
@@ -226,7 +227,7 @@ INV_MUST_USE inv_result inv_store_advance(inv_store *store, uint32_t expire_coun
                                           bool *out_more);
 INV_MUST_USE inv_result inv_store_prepare(inv_store *store, bool *out_more);
 
-/* ---- changes ------------------------------------------------------------------------------------ */
+/* ---- changes --------------------------------------------------------------------------------- */
 typedef enum inv_command_kind {
     INV_CMD_RESERVE = 1,
     INV_CMD_COMMIT = 2,
@@ -252,27 +253,27 @@ typedef struct inv_line {
 } inv_line;
 
 typedef struct inv_command {
-    uint8_t kind;           /* inv_command_kind */
-    bool partial;           /* commit, ship, release, cancel: lines name a part; else all that is left */
-    bool keep_rest;         /* commit with lines: final=False, the rest stays held */
-    bool rehold;            /* commit: if_expired="rehold" */
-    bool shorten;           /* extend: may bring the deadline nearer */
-    bool tombstone;         /* release: remember an unknown id */
-    bool strict;            /* adjust: refuse to break promises */
-    bool use_safety_stock;  /* reserve: may go into safety stock */
-    bool id_is_uuid;        /* id.bytes points at the 16 bytes of a UUID */
+    uint8_t kind;   /* inv_command_kind */
+    bool partial;   /* commit, ship, release, cancel: lines name a part; else all that is left */
+    bool keep_rest; /* commit with lines: final=False, the rest stays held */
+    bool rehold;    /* commit: if_expired="rehold" */
+    bool shorten;   /* extend: may bring the deadline nearer */
+    bool tombstone; /* release: remember an unknown id */
+    bool strict;    /* adjust: refuse to break promises */
+    bool use_safety_stock; /* reserve: may go into safety stock */
+    bool id_is_uuid;       /* id.bytes points at the 16 bytes of a UUID */
     bool op_id_is_uuid;
-    inv_text seller;        /* not given: "default" */
-    inv_text account;       /* not given: "" */
-    inv_text id;            /* reservation_id of reserve, commit, ship, release, cancel, extend */
-    inv_text op_id;         /* idempotency key of everything else and of partial calls; optional */
-    inv_text reason;        /* optional */
-    inv_text reference;     /* optional document number */
-    const inv_line *lines;  /* reserve 1..4096; stock changes exactly 1; partial calls 1..4096 */
+    inv_text seller;       /* not given: "default" */
+    inv_text account;      /* not given: "" */
+    inv_text id;           /* reservation_id of reserve, commit, ship, release, cancel, extend */
+    inv_text op_id;        /* idempotency key of everything else and of partial calls; optional */
+    inv_text reason;       /* optional */
+    inv_text reference;    /* optional document number */
+    const inv_line *lines; /* reserve 1..4096; stock changes exactly 1; partial calls 1..4096 */
     uint32_t line_count;
-    uint64_t ttl_ms;        /* reserve: 0 = default; extend: 1..INV_TTL_MS_MAX */
-    int64_t if_on_hand;     /* set_on_hand: compare with this (required) */
-    int64_t safety_stock;   /* set_policy */
+    uint64_t ttl_ms;      /* reserve: 0 = default; extend: 1..INV_TTL_MS_MAX */
+    int64_t if_on_hand;   /* set_on_hand: compare with this (required) */
+    int64_t safety_stock; /* set_policy */
 } inv_command;
 
 typedef enum inv_state {
@@ -291,12 +292,12 @@ typedef enum inv_state {
 /* One line of an answer: a line of a reservation at one place, or (INSUFFICIENT, OVER_COMMIT) a
  * line that is short. */
 typedef struct inv_reply_line {
-    uint32_t sku;          /* number, INV_NUMBER_NONE if unknown */
-    uint16_t location;     /* number, INV_LOCATION_NONE for a free short line or an unknown location */
+    uint32_t sku;      /* number, INV_NUMBER_NONE if unknown */
+    uint16_t location; /* number, INV_LOCATION_NONE for a free short line or an unknown location */
     uint8_t closed;
     uint8_t alternative_count;
-    uint32_t line_index;   /* of the request's line (equal lines: the first of them) */
-    uint32_t qty;          /* asked for at this place (short: requested, all equal lines together) */
+    uint32_t line_index; /* of the request's line (equal lines: the first of them) */
+    uint32_t qty;        /* asked for at this place (short: requested, all equal lines together) */
     uint32_t held;
     uint32_t allocated;
     uint32_t shipped;
@@ -309,7 +310,7 @@ typedef struct inv_reply_line {
 typedef struct inv_stock_level {
     uint32_t sku;
     uint16_t location;
-    bool known;                   /* a row exists */
+    bool known; /* a row exists */
     int64_t on_hand;
     int64_t held;
     int64_t allocated;
@@ -329,8 +330,8 @@ typedef struct inv_stock_level {
 #define INV_FIELD_LINES 1u
 #define INV_FIELD_ACCOUNT 2u
 #define INV_FIELD_TTL_MS 4u
-#define INV_FIELD_BODY 8u      /* an ended one: only the hash of the body is kept */
-#define INV_FIELD_KIND 16u     /* the op_id belongs to another kind of call */
+#define INV_FIELD_BODY 8u  /* an ended one: only the hash of the body is kept */
+#define INV_FIELD_KIND 16u /* the op_id belongs to another kind of call */
 
 typedef struct inv_reply {
     int code;                    /* inv_result */
@@ -343,21 +344,22 @@ typedef struct inv_reply {
     uint64_t ended_at_unix_ms;   /* when it ended (EXPIRED: expired_at), else 0 */
     uint64_t units;              /* units of an ended reservation; else of all its lines */
     uint64_t retry_after_ms;     /* 0 = not known */
-    const char *field;           /* BAD_REQUEST, QTY_OUT_OF_RANGE, LIMIT_EXCEEDED: path, static text */
-    int64_t figure;              /* offending figure; CAS_FAILED: the actual figure */
+    const char *field; /* BAD_REQUEST, QTY_OUT_OF_RANGE, LIMIT_EXCEEDED: path, static text */
+    int64_t figure;    /* offending figure; CAS_FAILED: the actual figure */
     int64_t limit;
-    uint32_t mismatch;           /* INV_FIELD_* bits */
-    uint32_t line_index;         /* BAD_REQUEST in lines[...]: which */
-    inv_stock_level level;       /* stock changes: the row after it */
-    uint32_t line_count;         /* lines there are; min(line_count, lines_max) are filled in */
-    uint32_t lines_max;          /* set by the caller */
-    inv_reply_line *lines;       /* caller's array of lines_max, may be NULL when lines_max is 0 */
+    uint32_t mismatch;     /* INV_FIELD_* bits */
+    uint32_t line_index;   /* BAD_REQUEST in lines[...]: which */
+    inv_stock_level level; /* stock changes: the row after it */
+    uint32_t line_count;   /* lines there are; min(line_count, lines_max) are filled in */
+    uint32_t lines_max;    /* set by the caller */
+    inv_reply_line *lines; /* caller's array of lines_max, may be NULL when lines_max is 0 */
 } inv_reply;
 
 /* Judges commands in array order. Replies hold the outcome one by one; one bad command hurts no
  * other. Returns INV_OK when every command was judged; INV_STORE_CLOSED or INV_STORE_FAILED (also
- * set in every reply not judged) otherwise. Waits for log credit when the disk is behind, so callers
- * release their own locks (the GIL) first or use try_execute, which answers INV_BUSY instead. */
+ * set in every reply not judged) otherwise. Waits for log credit when the disk is behind, so
+ * callers release their own locks (the GIL) first or use try_execute, which answers INV_BUSY
+ * instead. */
 inv_result inv_store_execute(inv_store *store, const inv_command *commands, size_t count,
                              inv_reply *replies);
 inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, size_t count,
@@ -368,7 +370,8 @@ inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, 
 INV_MUST_USE inv_result inv_store_wait(inv_store *store, uint64_t lsn, uint32_t timeout_ms);
 INV_MUST_USE inv_result inv_store_barrier(inv_store *store, uint64_t lsn, uint32_t timeout_ms);
 
-/* ---- reads ---------------------------------------------------------------------------------------- */
+/* ---- reads
+ * ---------------------------------------------------------------------------------------- */
 /* One row. INV_OK (zeros at a location without a row), INV_UNKNOWN_SKU, INV_BAD_REQUEST. The caller
  * waits for level.lsn; on INV_UNKNOWN_SKU too. `line` names sku and location as in a command. */
 inv_result inv_store_availability(inv_store *store, inv_text seller, const inv_line *line,
@@ -398,37 +401,39 @@ typedef enum inv_name_kind {
 /* Numbers of names (INV_NUMBER_NONE where unknown and create is false). create logs new ones; the
  * caller waits for *out_lsn. seller matters for skus only. INV_BAD_REQUEST: out_bad_index. */
 inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
-                             const inv_text *names, size_t count, bool create, uint32_t *out_numbers,
-                             uint64_t *out_lsn, size_t *out_bad_index);
+                             const inv_text *names, size_t count, bool create,
+                             uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index);
 
 /* Text of a number: copies at most INV_SKU_BYTES_MAX bytes; false if there is no such number. */
 bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char *out_bytes,
                     uint32_t *out_length);
 
-/* ---- proof and figures ------------------------------------------------------------------------------ */
+/* ---- proof and figures
+ * ------------------------------------------------------------------------------ */
 typedef struct inv_check_report {
     bool ok;
     uint64_t skus;
     uint64_t rows;
-    uint64_t holds;        /* live reservations */
-    uint64_t ended;        /* remembered ids */
+    uint64_t holds; /* live reservations */
+    uint64_t ended; /* remembered ids */
     uint64_t timers;
     uint64_t problem_count;
     uint64_t lsn;
     int64_t on_hand, held, allocated; /* totals */
-    char problem[256];     /* the first broken invariant */
+    char problem[256];                /* the first broken invariant */
 } inv_check_report;
 
-/* Walks everything with every stripe locked and verifies the invariants of SEMANTICS.md section 8. */
+/* Walks everything with every stripe locked and verifies the invariants of SEMANTICS.md section 8.
+ */
 INV_MUST_USE inv_result inv_store_check(inv_store *store, inv_check_report *out);
 
 typedef struct inv_metrics {
     uint64_t lsn_appended, lsn_durable;
     uint64_t commands, records, groups, syncs, sync_ns_total, sync_ns_max;
     uint64_t reserved_ok, refused, replayed, expired, ended_ids, live_holds;
-    uint64_t now_unix_ms;      /* engine time: the lowest of all stripes */
-    uint64_t lag_ms;           /* of engine time behind the clock */
-    uint64_t id_window_ms;     /* effective idempotency window */
+    uint64_t now_unix_ms;  /* engine time: the lowest of all stripes */
+    uint64_t lag_ms;       /* of engine time behind the clock */
+    uint64_t id_window_ms; /* effective idempotency window */
     uint64_t segments_ready, segment_waits, probe_max, bytes_in_use;
 } inv_metrics;
 

@@ -161,6 +161,36 @@ INV_TEST(lines_at_their_limit_and_one_beyond) {
     shop_end(&s);
 }
 
+/* 4,096 lines, one of them split over two places: one place too many. */
+INV_TEST(places_at_their_limit_and_one_beyond) {
+    static inv_line lines[INV_LINE_COUNT_MAX];
+    static char names[INV_LINE_COUNT_MAX][16];
+    shop_init(&s, true);
+    s.options.segment_bytes = 4u << 20;
+    s.options.stripe_bits = 0;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    for (uint32_t i = 0; i < INV_LINE_COUNT_MAX; i++) {
+        snprintf(names[i], sizeof names[i], "S%u", i);
+        lines[i] = shop_line(names[i], "W", 1);
+        inv_command receive = shop_command(INV_CMD_RECEIVE, NULL, &lines[i], 1);
+        if (!CHECK_EQ(shop_do(&s, &receive), INV_OK)) break;
+    }
+    CHECK_EQ(shop_receive(&s, names[0], "W2", 1), INV_OK);
+    CHECK_EQ(shop_receive(&s, names[4000], "W2", 1), INV_OK);
+    for (uint32_t late = 0; late < 2; late++) { /* the split comes first, or near the end */
+        uint32_t split = late ? 4000 : 0;
+        const char *id = late ? "late" : "early";
+        lines[split] = shop_line(names[split], NULL, 2);
+        CHECK_EQ(shop_cart(&s, id, lines, INV_LINE_COUNT_MAX, 0), INV_LIMIT_EXCEEDED);
+        CHECK_EQ(shop_cart(&s, id, lines, INV_LINE_COUNT_MAX - 1, 0), INV_OK);
+        CHECK_EQ(s.reply.line_count, INV_LINE_COUNT_MAX);
+        CHECK_EQ(shop_by_id(&s, INV_CMD_RELEASE, id), INV_OK);
+        CHECK_EQ(shop_level(&s, names[7], "W").held, 0);
+        lines[split] = shop_line(names[split], "W", 1);
+    }
+    shop_end(&s);
+}
+
 INV_TEST(a_stock_change_has_exactly_one_line) {
     shop_start(&s, true);
     inv_line lines[2] = {shop_line("A", "W", 1), shop_line("B", "W", 1)};

@@ -313,10 +313,17 @@ INV_TEST(a_jump_of_weeks_while_stripes_lag) {
         CHECK_EQ(replies[i].code, INV_OK);
         CHECK_EQ(replies[i].expires_at_unix_ms, replies[i].now_unix_ms + TTL_MS_MAX);
     }
+    uint64_t now_ms = s.clock_ms;
     shop_settle(&s);
     shop_advance(&s, 0);
     shop_reopen(&s, true);
-    for (uint32_t i = 11; i < 30; i++) CHECK_EQ(shop_state(&s, ids[i]), INV_STATE_HELD);
+    uint32_t on_time = 0; /* those on a stripe that lagged lived and died by its time */
+    for (uint32_t i = 0; i < 30; i++) {
+        if (replies[i].now_unix_ms != now_ms) continue;
+        CHECK_EQ(shop_state(&s, ids[i]), INV_STATE_HELD);
+        on_time++;
+    }
+    CHECK(on_time > 0 && on_time < 30);
     shop_end(&s);
 }
 

@@ -21,31 +21,32 @@
 #define INV_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define INV_PREFETCH(p) __builtin_prefetch((p), 1, 3)
 
-#define INV_ASSERT(condition)                                                       \
-    do {                                                                            \
+#define INV_ASSERT(condition)                                                              \
+    do {                                                                                   \
         if (INV_UNLIKELY(!(condition))) inv_assert_failed(#condition, __FILE__, __LINE__); \
     } while (0)
 
 /* Writes one line to standard error, then abort(). */
 _Noreturn void inv_assert_failed(const char *condition, const char *file, int line);
 
-/* Fills *error (may be NULL) and returns code: `return inv_fail(error, INV_X, errno, "...", ...)`. */
+/* Fills *error (may be NULL) and returns code: `return inv_fail(error, INV_X, errno, "...", ...)`.
+ */
 inv_result inv_fail(inv_error *error, inv_result code, int os_errno, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* Planted bugs: compiled in only for the suite that proves the campaigns can fail. */
 typedef enum inv_plant {
     INV_PLANT_NONE = 0,
-    INV_PLANT_ACK_BEFORE_SYNC,      /* inv_store_wait answers before the sync */
-    INV_PLANT_REFUSAL_NO_WAIT,      /* a refusal's observed_lsn is 0 */
-    INV_PLANT_APPLY_BEFORE_CREDIT,  /* the change is applied before log space is certain */
-    INV_PLANT_SYNC_RETRY,           /* a failed sync is tried again and believed */
-    INV_PLANT_APPEND_RECOVERED,     /* the recovered segment is appended to */
-    INV_PLANT_UNSORTED_LOCKS,       /* stripe locks taken in the order of the lines */
-    INV_PLANT_NO_STRIPE_LOCK,       /* the stripe lock is not taken at all */
-    INV_PLANT_HEADER_CRC_IGNORED,   /* the reader believes any header */
-    INV_PLANT_SEQLOCK_NO_RECHECK,   /* a read does not look at the sequence again */
-    INV_PLANT_PREFIX_FROM_TAIL      /* the flusher ignores appenders still copying */
+    INV_PLANT_ACK_BEFORE_SYNC,     /* inv_store_wait answers before the sync */
+    INV_PLANT_REFUSAL_NO_WAIT,     /* a refusal's observed_lsn is 0 */
+    INV_PLANT_APPLY_BEFORE_CREDIT, /* the change is applied before log space is certain */
+    INV_PLANT_SYNC_RETRY,          /* a failed sync is tried again and believed */
+    INV_PLANT_APPEND_RECOVERED,    /* the recovered segment is appended to */
+    INV_PLANT_UNSORTED_LOCKS,      /* stripe locks taken in the order of the lines */
+    INV_PLANT_NO_STRIPE_LOCK,      /* the stripe lock is not taken at all */
+    INV_PLANT_HEADER_CRC_IGNORED,  /* the reader believes any header */
+    INV_PLANT_SEQLOCK_NO_RECHECK,  /* a read does not look at the sequence again */
+    INV_PLANT_PREFIX_FROM_TAIL     /* the flusher ignores appenders still copying */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS
@@ -63,9 +64,21 @@ static inline uint64_t inv_align_u64(uint64_t value, uint64_t power) {
 
 /* Little-endian loads and stores for bytes on disk (the host is little-endian; checked here). */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian hosts only");
-static inline uint16_t inv_load_u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t inv_load_u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t inv_load_u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static inline uint16_t inv_load_u16(const uint8_t *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t inv_load_u32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t inv_load_u64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
 static inline void inv_put_u16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
 static inline void inv_put_u32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
 static inline void inv_put_u64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }

@@ -43,13 +43,15 @@ typedef struct inv_storage {
     inv_result (*lock)(void *context, inv_error *error);
     void (*unlock)(void *context);
 
-    /* Calls visit(argument, name, size) for every file, in no order; stops when it returns false. */
-    inv_result (*list)(void *context, bool (*visit)(void *argument, const char *name, uint64_t size),
+    /* Calls visit(argument, name, size) for every file, in no order; stops when it returns false.
+     */
+    inv_result (*list)(void *context,
+                       bool (*visit)(void *argument, const char *name, uint64_t size),
                        void *argument, inv_error *error);
 
-    /* Writes `bytes` zero bytes at `offset` of file `name`, creating it (truncated) at offset 0, and
-     * makes the data durable. Called in pieces of at most 1 MiB, so that the caller can pace them.
-     * INV_DISK_FULL, INV_IO_ERROR. */
+    /* Writes `bytes` zero bytes at `offset` of file `name`, creating it (truncated) at offset 0,
+     * and makes the data durable. Called in pieces of at most 1 MiB, so that the caller can pace
+     * them. INV_DISK_FULL, INV_IO_ERROR. */
     inv_result (*prepare)(void *context, const char *name, uint64_t offset, uint64_t bytes,
                           inv_error *error);
 
@@ -129,13 +131,15 @@ enum {
 
 /* Storage in memory (inv_env_mem.c), beyond the public inv_memory_* calls, for the simulator.
  *
- * Model: every file has a volatile image and, per 512-byte sector, a durable image; the set of names
- * likewise has a volatile and a durable version. A crash state = for each sector whose two images
- * differ, one of them; for each unsynced name change, done or undone (in order: a prefix). */
+ * Model: every file has a volatile image and, per 512-byte sector, a durable image; the set of
+ * names likewise has a volatile and a durable version. A crash state = for each sector whose two
+ * images differ, one of them; for each unsynced name change, done or undone (in order: a prefix).
+ */
 
 /* Called before (after = false) and after every storage call that changes something (prepare, map,
- * sync, write, rename, remove, sync_directory); `call` counts them from 1. Returning anything but INV_OK
- * before a call makes it fail with that result (out of `error`), having done nothing. NULL: no hook. */
+ * sync, write, rename, remove, sync_directory); `call` counts them from 1. Returning anything but
+ * INV_OK before a call makes it fail with that result (out of `error`), having done nothing. NULL:
+ * no hook. */
 typedef inv_result (*inv_memory_hook)(void *argument, uint64_t call, const char *what,
                                       const char *name, bool after);
 void inv_memory_set_hook(inv_memory *memory, inv_memory_hook hook, void *argument);
@@ -149,16 +153,17 @@ uint64_t inv_memory_unsynced_names(const inv_memory *memory);
 
 /* Cuts the power: sector i of the unsynced ones (in order of name, then offset) keeps its volatile
  * image if keep_sector(argument, i) says so, else falls back to the durable one; keep_sector may
- * return 2 for garbage (pseudo-random bytes of `i`: a sector in flight). The first names_kept unsynced name changes are
- * done, the others undone. Afterwards both images are equal and nothing is locked or mapped. */
+ * return 2 for garbage (pseudo-random bytes of `i`: a sector in flight). The first names_kept
+ * unsynced name changes are done, the others undone. Afterwards both images are equal and nothing
+ * is locked or mapped. */
 void inv_memory_cut(inv_memory *memory, int (*keep_sector)(void *argument, uint64_t i),
                     void *argument, uint64_t names_kept);
 
 /* 64-bit hash of names and durable images: tells crash states apart. */
 uint64_t inv_memory_hash(const inv_memory *memory);
 
-/* Direct access for corruption campaigns: the volatile bytes of a file, NULL if absent; a change made
- * through it is made in both images by inv_memory_settle. truncate sets both images' size. */
+/* Direct access for corruption campaigns: the volatile bytes of a file, NULL if absent; a change
+ * made through it is made in both images by inv_memory_settle. truncate sets both images' size. */
 uint8_t *inv_memory_file(inv_memory *memory, const char *name, uint64_t *out_size);
 void inv_memory_settle(inv_memory *memory);
 bool inv_memory_truncate(inv_memory *memory, const char *name, uint64_t bytes);

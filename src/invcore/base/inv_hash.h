@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_hash.h: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; 1 compression
- * and 3 finalization rounds, as in Rust's and Ruby's hash tables) for names and ids that outsiders
- * choose, keyed with 128 secret bits; and a finalizer for keys nobody outside can choose.
+ * inv_hash.h: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; 1
+ * compression and 3 finalization rounds, as in Rust's and Ruby's hash tables) for names and ids
+ * that outsiders choose, keyed with 128 secret bits; and a finalizer for keys nobody outside can
+ * choose.
  */
 #ifndef INV_HASH_H
 #define INV_HASH_H
@@ -14,16 +15,27 @@ typedef struct inv_hash_key {
 } inv_hash_key;
 
 #define INV_SIP_ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
-#define INV_SIP_ROUND                                                             \
-    do {                                                                          \
-        v0 += v1; v1 = INV_SIP_ROTL(v1, 13); v1 ^= v0; v0 = INV_SIP_ROTL(v0, 32); \
-        v2 += v3; v3 = INV_SIP_ROTL(v3, 16); v3 ^= v2;                            \
-        v0 += v3; v3 = INV_SIP_ROTL(v3, 21); v3 ^= v0;                            \
-        v2 += v1; v1 = INV_SIP_ROTL(v1, 17); v1 ^= v2; v2 = INV_SIP_ROTL(v2, 32); \
+#define INV_SIP_ROUND              \
+    do {                           \
+        v0 += v1;                  \
+        v1 = INV_SIP_ROTL(v1, 13); \
+        v1 ^= v0;                  \
+        v0 = INV_SIP_ROTL(v0, 32); \
+        v2 += v3;                  \
+        v3 = INV_SIP_ROTL(v3, 16); \
+        v3 ^= v2;                  \
+        v0 += v3;                  \
+        v3 = INV_SIP_ROTL(v3, 21); \
+        v3 ^= v0;                  \
+        v2 += v1;                  \
+        v1 = INV_SIP_ROTL(v1, 17); \
+        v1 ^= v2;                  \
+        v2 = INV_SIP_ROTL(v2, 32); \
     } while (0)
 
 /* Hash of `size` bytes; `tweak` separates name spaces (seller, kind) under one key. */
-static inline uint64_t inv_siphash13(inv_hash_key key, uint64_t tweak, const void *bytes, size_t size) {
+static inline uint64_t inv_siphash13(inv_hash_key key, uint64_t tweak, const void *bytes,
+                                     size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     uint64_t v0 = key.k0 ^ 0x736f6d6570736575ull, v1 = key.k1 ^ 0x646f72616e646f6dull;
     uint64_t v2 = key.k0 ^ 0x6c7967656e657261ull, v3 = key.k1 ^ 0x7465646279746573ull;
@@ -49,7 +61,8 @@ static inline uint64_t inv_siphash13(inv_hash_key key, uint64_t tweak, const voi
     return v0 ^ v1 ^ v2 ^ v3;
 }
 
-/* Bijective 64-bit mixer (Stafford's variant 13 of the MurmurHash3 finalizer), for our own numbers. */
+/* Bijective 64-bit mixer (Stafford's variant 13 of the MurmurHash3 finalizer), for our own numbers.
+ */
 static inline uint64_t inv_mix64(uint64_t x) {
     x ^= x >> 30;
     x *= 0xbf58476d1ce4e5b9ull;

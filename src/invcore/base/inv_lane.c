@@ -57,14 +57,12 @@ inv_lane *inv_lane_claim_slow(inv_lanes *lanes, uint32_t hint) {
             uint64_t expected = 0;
             uint32_t used = atomic_load_explicit(&lanes->used, memory_order_relaxed);
             /* `used` grows before the claim, so that a scan of the used lanes misses no busy one */
-            while (used <= index &&
-                   !atomic_compare_exchange_weak_explicit(&lanes->used, &used, index + 1,
-                                                          memory_order_seq_cst,
-                                                          memory_order_relaxed)) {
+            while (used <= index && !atomic_compare_exchange_weak_explicit(
+                                        &lanes->used, &used, index + 1, memory_order_seq_cst,
+                                        memory_order_relaxed)) {
             }
-            if (atomic_compare_exchange_strong_explicit(&lane->epoch, &expected, now,
-                                                        memory_order_seq_cst,
-                                                        memory_order_relaxed)) {
+            if (atomic_compare_exchange_strong_explicit(
+                    &lane->epoch, &expected, now, memory_order_seq_cst, memory_order_relaxed)) {
                 inv_lane_hint = index;
                 return lane;
             }

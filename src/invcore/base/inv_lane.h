@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_lane.h: one lane per call in flight. A call claims a lane on entry and gives it back before it
- * waits for the disk. The lane carries everything that is "per thread" in the engine:
+ * inv_lane.h: one lane per call in flight. A call claims a lane on entry and gives it back before
+ * it waits for the disk. The lane carries everything that is "per thread" in the engine:
  *
  *     epoch         pins memory: what is retired while a lane is busy is freed only after it left
  *     append_floor  the log position below which this call has no unfinished copy (inv_wal_writer)
  *     counters      metrics, summed on read
  *     scratch       the caller's working memory, allocated once per lane
  *
- * Claiming is one compare-and-swap on the lane this thread used last. 64 lanes bound the calls inside
- * the core at once (not those parked for the disk); a 65th yields until one is free.
+ * Claiming is one compare-and-swap on the lane this thread used last. 64 lanes bound the calls
+ * inside the core at once (not those parked for the disk); a 65th yields until one is free.
  *
- * RETIRING. retire() takes memory that other calls may still read, stamps it with the epoch and starts
- * a new one; reclaim frees what every busy lane has entered after. Readers load shared pointers only
- * after claiming. Rejected: hazard pointers (a store and fence per pointer), never freeing (a stripe's
- * old arrays would add up to a second copy).
+ * RETIRING. retire() takes memory that other calls may still read, stamps it with the epoch and
+ * starts a new one; reclaim frees what every busy lane has entered after. Readers load shared
+ * pointers only after claiming. Rejected: hazard pointers (a store and fence per pointer), never
+ * freeing (a stripe's old arrays would add up to a second copy).
  */
 #ifndef INV_LANE_H
 #define INV_LANE_H
@@ -47,7 +47,8 @@ typedef struct inv_lane {
     uint8_t pad2[INV_CACHE_LINE - 8 * INV_COUNTER_COUNT % INV_CACHE_LINE - 8];
 } inv_lane;
 
-/* Stands in front of every block of inv_lanes_alloc, so that retiring needs no memory of its own. */
+/* Stands in front of every block of inv_lanes_alloc, so that retiring needs no memory of its own.
+ */
 typedef struct inv_retired {
     size_t bytes; /* of the whole block, this header included */
     uint64_t epoch;
@@ -58,10 +59,10 @@ typedef struct inv_retired {
 typedef struct inv_lanes {
     const inv_env *env;
     inv_lane *lanes;
-    _Atomic uint64_t epoch;   /* starts at 1 */
-    _Atomic uint32_t used;    /* lanes ever claimed: what scans have to look at */
+    _Atomic uint64_t epoch; /* starts at 1 */
+    _Atomic uint32_t used;  /* lanes ever claimed: what scans have to look at */
     inv_lock retire_lock;
-    inv_retired *retired;     /* under retire_lock, newest first */
+    inv_retired *retired; /* under retire_lock, newest first */
 } inv_lanes;
 
 INV_MUST_USE inv_result inv_lanes_init(inv_lanes *lanes, const inv_env *env);

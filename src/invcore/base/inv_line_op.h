@@ -21,11 +21,12 @@ typedef enum inv_line_op {
     INV_OP_REHOLD = 8,           /* allocated +: an expired hold taken again and committed */
     INV_OP_ADD = 9,              /* on_hand + */
     INV_OP_SUB = 10,             /* on_hand - */
-    INV_OP_SET_SAFETY = 11,      /* safety_stock = qty; location INV_LOCATION_NONE = the whole SKU */
-    INV_OP_COUNT                 /* one more than the last: not an operation */
+    INV_OP_SET_SAFETY = 11, /* safety_stock = qty; location INV_LOCATION_NONE = the whole SKU */
+    INV_OP_COUNT            /* one more than the last: not an operation */
 } inv_line_op;
 
-#define INV_LINE_FREE 1u /* inv_change_line.flags: the caller named no location, the engine chose */
+#define INV_LINE_FREE 1u /* inv_change_line.flags: the caller named no location, the engine chose \
+                          */
 
 /* One line of a change, exactly as on disk: 12 bytes, little-endian, 4-aligned. */
 typedef struct inv_change_line {

@@ -54,9 +54,10 @@ uint64_t inv_effect_encode(uint8_t *out, const inv_effect *effect) {
         bool uuid = effect->op_id.text.bytes == NULL;
         flags |= INV_EFFECT_OP_ID;
         if (uuid) flags |= INV_EFFECT_OP_ID_UUID;
-        at += put_counted(out + at, uuid ? (const void *)effect->op_id.uuid
-                                         : (const void *)effect->op_id.text.bytes,
-                          op_id_length(&effect->op_id));
+        at += put_counted(
+            out + at,
+            uuid ? (const void *)effect->op_id.uuid : (const void *)effect->op_id.text.bytes,
+            op_id_length(&effect->op_id));
     }
     if (effect->reason != INV_NUMBER_NONE || effect->reference != INV_NUMBER_NONE) {
         flags |= INV_EFFECT_NOTE;

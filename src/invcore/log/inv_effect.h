@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_effect.h: one entry = one change, as bytes. Entries carry effects, not requests: replay applies
- * them and never decides again. An entry in a lane's buffer IS its bytes on disk.
+ * inv_effect.h: one entry = one change, as bytes. Entries carry effects, not requests: replay
+ * applies them and never decides again. An entry in a lane's buffer IS its bytes on disk.
  *
  *    0 u8 kind      1 u8 flags        2 u16 line count    4 u16 seller number
  *    6 u8 state: of the reservation after the change      7 u8 zero
@@ -15,9 +15,9 @@
  *      NOTE        u32 reason number, u32 reference number (INV_NUMBER_NONE: none)
  *      BLOB        u16 length, bytes: NAME: the text; CLOCK_TICK: inv_effect_tick
  *
- * A single-line reserve under a UUID is 48 bytes. NAME: account = the number, body hash = the kind of
- * name (inv_name_kind), seller = the seller of a SKU. Every length is checked against the bytes there
- * are before it is used; inv_effect_next is safe on any input.
+ * A single-line reserve under a UUID is 48 bytes. NAME: account = the number, body hash = the kind
+ * of name (inv_name_kind), seller = the seller of a SKU. Every length is checked against the bytes
+ * there are before it is used; inv_effect_next is safe on any input.
  */
 #ifndef INV_EFFECT_H
 #define INV_EFFECT_H

@@ -10,8 +10,9 @@
  *     wal-<16 hex digits>    segments, fixed size, written full of zeros before use
  *     spare-<16 hex digits>  a segment under preparation; deleted on opening
  *
- * LSN. Position in the stream of records. A segment holds [base, base + size - 4096); the byte at lsn
- * x lies at file offset 4096 + x - base. The stream begins at INV_WAL_LSN_FIRST; 0 means "none".
+ * LSN. Position in the stream of records. A segment holds [base, base + size - 4096); the byte at
+ * lsn x lies at file offset 4096 + x - base. The stream begins at INV_WAL_LSN_FIRST; 0 means
+ * "none".
  *
  *     +--------+--------+ ... +------+   segment N            +--------+--- segment N+1
  *     | header | record | rec | SEAL |   SEAL fills the end   | header | record ...
@@ -19,19 +20,19 @@
  *     4096 B   base                  base + capacity ========= base of N+1
  *
  * CHAIN. Every header names the segment before it and where that one ended. Two kinds:
- *   planned    (prev_exact = 0): promoted ahead of need; says where the previous one WILL end (its full
- *              capacity). It proves nothing.
- *   recovered  (prev_exact = 1): written by recovery, which never appends to an old segment: the
- *              previous one ended exactly here, all before it is durable, all after it is void.
+ *   - planned (prev_exact = 0): promoted ahead of need; says where the previous one WILL end (its
+ *     full capacity). It proves nothing.
+ *   - recovered (prev_exact = 1): written by recovery, which never appends to an old segment: the
+ *     previous one ended exactly here, all before it is durable, all after it is void.
  * The newest segment's chain, followed backwards, is the log; other wal- files are void.
  *
- * A RECORD IS VALID at lsn x if all of: marker; start lsn == x; epoch == its segment's epoch; reserved
- * zero; header CRC (seeded from the store's UUID); payload length within its limit and the segment;
- * payload CRC over payload and padding. Records do not straddle segments; after every record either
- * nothing or at least 40 bytes are left, so that a SEAL always fits.
+ * A RECORD IS VALID at lsn x if all of: marker; start lsn == x; epoch == its segment's epoch;
+ * reserved zero; header CRC (seeded from the store's UUID); payload length within its limit and the
+ * segment; payload CRC over payload and padding. Records do not straddle segments; after every
+ * record either nothing or at least 40 bytes are left, so that a SEAL always fits.
  *
- * PAYLOAD of a CHANGES record: decision time, digest delta, then entries to the end. The entry layout
- * is in inv_effect.h.
+ * PAYLOAD of a CHANGES record: decision time, digest delta, then entries to the end. The entry
+ * layout is in inv_effect.h.
  */
 #ifndef INV_WAL_FORMAT_H
 #define INV_WAL_FORMAT_H
@@ -175,7 +176,7 @@ typedef struct inv_wal_record {
     uint8_t type;
     uint16_t flags;
     uint32_t payload_bytes;
-    uint64_t lsn;       /* start */
+    uint64_t lsn; /* start */
     uint64_t hint;
     uint32_t epoch;
     const uint8_t *payload;
@@ -190,7 +191,8 @@ static inline uint64_t inv_wal_record_bytes(uint64_t payload_bytes) {
 void inv_wal_encode_record_header(uint8_t *out, uint32_t seed, const inv_wal_record *record,
                                   uint32_t payload_crc);
 
-/* Decides whether a valid record starts at `bytes` (`available` bytes up to the end of the segment). */
+/* Decides whether a valid record starts at `bytes` (`available` bytes up to the end of the
+ * segment). */
 bool inv_wal_decode_record(const uint8_t *bytes, uint64_t available, uint32_t seed, uint64_t lsn,
                            uint32_t epoch, inv_wal_record *out);
 

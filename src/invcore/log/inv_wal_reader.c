@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_wal_reader.c: a segment is read whole into one buffer (its size is bounded by the format), then
- * parsed; the buffer is reused from segment to segment.
+ * inv_wal_reader.c: a segment is read whole into one buffer (its size is bounded by the format),
+ * then parsed; the buffer is reused from segment to segment.
  */
 #include "inv_wal_reader.h"
 
@@ -12,7 +12,7 @@
 
 #define FILE_COUNT_MAX 1048576u /* segments of one store: 64 TiB at the default size */
 
-/* ---- finding the chain ------------------------------------------------------------------------- */
+/* ---- finding the chain ----------------------------------------------------------------------- */
 
 typedef struct file_listing {
     uint64_t *wal, *spare;
@@ -141,8 +141,7 @@ static inv_result read_header(const inv_wal_chain *chain, uint64_t number,
 
 /* Two neighbours must agree on where the older one ends. */
 static inv_result join(inv_wal_link *older, const inv_wal_segment_header *newer, inv_error *error) {
-    uint64_t limit =
-        older->header.base_lsn + older->header.segment_bytes - INV_WAL_HEADER_BYTES;
+    uint64_t limit = older->header.base_lsn + older->header.segment_bytes - INV_WAL_HEADER_BYTES;
     older->end_lsn = newer->prev_end_lsn;
     older->end_exact = newer->prev_exact;
     bool agrees = newer->base_lsn == newer->prev_end_lsn && newer->epoch >= older->header.epoch &&
@@ -234,7 +233,8 @@ void inv_wal_chain_free(inv_wal_chain *chain) {
     chain->link_count = 0;
 }
 
-/* ---- scanning ------------------------------------------------------------------------------------ */
+/* ---- scanning
+ * ------------------------------------------------------------------------------------ */
 
 typedef struct segment_bytes {
     uint8_t *bytes;
@@ -349,8 +349,7 @@ static void find_relog_start(const inv_wal_chain *chain, const inv_wal_link *lin
     }
     verdict->relog_lsn = lsn;
     verdict->relog_number = link->header.number;
-    verdict->end_crc =
-        inv_crc32c(0, bytes + INV_WAL_HEADER_BYTES, lsn - link->header.base_lsn);
+    verdict->end_crc = inv_crc32c(0, bytes + INV_WAL_HEADER_BYTES, lsn - link->header.base_lsn);
 }
 
 inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit, void *argument,
@@ -361,8 +360,10 @@ inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit, void *a
     memset(out, 0, sizeof *out);
     out->end_lsn = chain->links[0].header.base_lsn;
     out->durable = inv_max_u64(chain->hint_durable, chain->state.clean_lsn);
-    for (uint64_t k = 0; k < chain->link_count; k++) /* a recovered segment's word about the one before */
-        if (chain->links[k].end_exact) out->durable = inv_max_u64(out->durable, chain->links[k].end_lsn);
+    for (uint64_t k = 0; k < chain->link_count;
+         k++) /* a recovered segment's word about the one before */
+        if (chain->links[k].end_exact)
+            out->durable = inv_max_u64(out->durable, chain->links[k].end_lsn);
     for (; i < chain->link_count; i++) {
         const inv_wal_link *link = &chain->links[i];
         result = load_segment(chain, link, &buffer, error);

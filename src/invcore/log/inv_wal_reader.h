@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_wal_reader.h: finds the log of a store, iterates its valid records and gives the verdict on its
- * end. Never trusts a length, a name or an order it has not checked. Reads only.
+ * inv_wal_reader.h: finds the log of a store, iterates its valid records and gives the verdict on
+ * its end. Never trusts a length, a name or an order it has not checked. Reads only.
  *
- * VERDICT at p, the first position without a valid record. D is the greatest lsn proven durable by: the
- * durable hints of all valid records, also of those found beyond p; the HINT file; a recovered segment's
- * word about the one before it; the clean-shutdown mark.
- *     D <= p   the log ends at p: cleanly (zeros follow), or torn (garbage, partial or void records)
- *     D >  p   corruption: INV_LOG_CORRUPT with segment, offset, lsn range and the proof
- * A SEAL proves nothing by itself: it is written before it is synced.
+ * VERDICT at p, the first position without a valid record. D is the greatest lsn proven durable by:
+ * the durable hints of all valid records, also of those found beyond p; the HINT file; a recovered
+ * segment's word about the one before it; the clean-shutdown mark. D <= p   the log ends at p:
+ * cleanly (zeros follow), or torn (garbage, partial or void records) D >  p   corruption:
+ * INV_LOG_CORRUPT with segment, offset, lsn range and the proof A SEAL proves nothing by itself: it
+ * is written before it is synced.
  */
 #ifndef INV_WAL_READER_H
 #define INV_WAL_READER_H
@@ -18,17 +18,17 @@
 
 typedef struct inv_wal_link {
     inv_wal_segment_header header;
-    uint64_t end_lsn;   /* records end here: exactly (end_exact) or at most */
+    uint64_t end_lsn; /* records end here: exactly (end_exact) or at most */
     bool end_exact;
 } inv_wal_link;
 
 typedef struct inv_wal_chain {
     const inv_env *env;
-    bool exists;            /* there is a store: a STATE file or segments */
+    bool exists; /* there is a store: a STATE file or segments */
     inv_wal_state state;
     uint32_t seed;
-    uint64_t hint_durable;  /* 0 = no usable HINT */
-    inv_wal_link *links;    /* first segment first */
+    uint64_t hint_durable; /* 0 = no usable HINT */
+    inv_wal_link *links;   /* first segment first */
     uint64_t link_count;
     uint64_t number_highest; /* of all wal- and spare- files, void ones included */
     uint64_t *void_numbers;  /* wal- files outside the chain */
@@ -39,15 +39,15 @@ typedef struct inv_wal_chain {
 } inv_wal_chain;
 
 typedef struct inv_wal_verdict {
-    uint64_t end_lsn;       /* p */
-    uint64_t durable;       /* D */
-    uint64_t relog_lsn;     /* start of the first record whose end is above D; p if none */
+    uint64_t end_lsn;   /* p */
+    uint64_t durable;   /* D */
+    uint64_t relog_lsn; /* start of the first record whose end is above D; p if none */
     uint64_t records;
-    uint64_t torn_bytes;    /* non-zero bytes after p, up to the last of them */
-    uint64_t void_records;  /* valid records beyond p */
-    uint64_t end_number;    /* segment that holds p */
-    uint32_t end_crc;       /* running CRC of that segment's records below relog_lsn */
-    uint64_t relog_number;  /* segment that holds relog_lsn (or ends there) */
+    uint64_t torn_bytes;   /* non-zero bytes after p, up to the last of them */
+    uint64_t void_records; /* valid records beyond p */
+    uint64_t end_number;   /* segment that holds p */
+    uint32_t end_crc;      /* running CRC of that segment's records below relog_lsn */
+    uint64_t relog_number; /* segment that holds relog_lsn (or ends there) */
 } inv_wal_verdict;
 
 /* INV_OK (chain->exists tells whether there is a store), INV_LOG_CORRUPT, INV_FORMAT_UNKNOWN,
@@ -56,9 +56,9 @@ INV_MUST_USE inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *
                                            inv_error *error);
 void inv_wal_chain_free(inv_wal_chain *chain);
 
-/* Called for every valid record in lsn order, PAD and SEAL too; anything but INV_OK stops the scan. */
-typedef inv_result (*inv_wal_visit)(void *argument, const inv_wal_record *record,
-                                    inv_error *error);
+/* Called for every valid record in lsn order, PAD and SEAL too; anything but INV_OK stops the scan.
+ */
+typedef inv_result (*inv_wal_visit)(void *argument, const inv_wal_record *record, inv_error *error);
 
 INV_MUST_USE inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit,
                                      void *argument, inv_wal_verdict *out, inv_error *error);

@@ -3,8 +3,9 @@
  * inv_wal_writer.c: see the header for the protocol.
  *
  * Costs, estimated for one appender: credit two atomic adds (2 x 6 ns), one compare-and-swap on the
- * tail (6 ns), CRC of payload and header (about 15 ns for 100 bytes), the copy, one write-protect fault
- * per 4 KiB page after each sync (about 1 us, shared by 80 reserves). One group: one fdatasync.
+ * tail (6 ns), CRC of payload and header (about 15 ns for 100 bytes), the copy, one write-protect
+ * fault per 4 KiB page after each sync (about 1 us, shared by 80 reserves). One group: one
+ * fdatasync.
  */
 #include "inv_wal_writer.h"
 
@@ -144,14 +145,13 @@ void inv_wal_deinit(inv_wal *wal) {
     unmap_released(wal, atomic_load_explicit(&wal->ready, memory_order_acquire));
 }
 
-/* ---- credit ------------------------------------------------------------------------------------ */
+/* ---- credit ---------------------------------------------------------------------------------- */
 
 inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, bool privileged) {
     if (inv_wal_failed(wal)) return INV_STORE_FAILED;
     if (wal->in_memory) return INV_OK;
     /* The sum first, the tail after: a claim that has left the sum has already moved the tail. */
-    uint64_t used =
-        atomic_fetch_add_explicit(&wal->credit, bytes, memory_order_acq_rel) + bytes;
+    uint64_t used = atomic_fetch_add_explicit(&wal->credit, bytes, memory_order_acq_rel) + bytes;
     uint64_t wanted = atomic_load_explicit(&wal->tail, memory_order_acquire) + used;
     uint64_t window = privileged ? wal->window : wal->window - wal->window_reserved;
     uint64_t space = atomic_load_explicit(&wal->space_end, memory_order_acquire);
@@ -169,8 +169,7 @@ inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, bool privileged) {
 }
 
 void inv_wal_credit_give(inv_wal *wal, uint64_t bytes) {
-    if (!wal->in_memory)
-        atomic_fetch_sub_explicit(&wal->credit, bytes, memory_order_acq_rel);
+    if (!wal->in_memory) atomic_fetch_sub_explicit(&wal->credit, bytes, memory_order_acq_rel);
 }
 
 /* Sleeps until the group number moves, a failure included. */
@@ -185,14 +184,15 @@ void inv_wal_credit_wait(inv_wal *wal) {
     park(wal, atomic_load_explicit(&wal->group, memory_order_acquire), 10);
 }
 
-/* ---- append ------------------------------------------------------------------------------------ */
+/* ---- append ---------------------------------------------------------------------------------- */
 
 static uint8_t *address_of(const inv_wal_segment *segment, uint64_t lsn) {
     INV_ASSERT(lsn >= segment->base && lsn < segment->limit);
     return segment->map.bytes + INV_WAL_HEADER_BYTES + (lsn - segment->base);
 }
 
-/* Fills [lsn, limit) with a SEAL and makes the next segment current. The caller has claimed the range. */
+/* Fills [lsn, limit) with a SEAL and makes the next segment current. The caller has claimed the
+ * range. */
 static void rotate(inv_wal *wal, uint64_t sequence, uint64_t lsn) {
     inv_wal_segment *segment = &wal->ring[sequence % INV_WAL_RING];
     uint64_t rest = segment->limit - lsn;
@@ -222,7 +222,8 @@ uint64_t inv_wal_claim(inv_wal *wal, inv_lane *lane, uint64_t payload_bytes) {
         uint64_t sequence = atomic_load_explicit(&wal->current, memory_order_acquire);
         inv_wal_segment *segment = &wal->ring[sequence % INV_WAL_RING];
         uint64_t start = atomic_load_explicit(&wal->tail, memory_order_acquire);
-        /* Becomes visible with the release of the compare-and-swap; an older value is only lower. */
+        /* Becomes visible with the release of the compare-and-swap; an older value is only lower.
+         */
         atomic_store_explicit(&lane->append_floor, start, memory_order_relaxed);
         INV_YIELD(wal->env, INV_YIELD_BEFORE_TAIL);
         if (start < segment->base || start >= segment->limit) { /* a rotation is under way */
@@ -231,14 +232,14 @@ uint64_t inv_wal_claim(inv_wal *wal, inv_lane *lane, uint64_t payload_bytes) {
         }
         uint64_t end = start + need;
         bool fits = end == segment->limit ||
-                    (end < segment->limit &&
-                     segment->limit - end >= INV_WAL_RECORD_HEADER_BYTES);
+                    (end < segment->limit && segment->limit - end >= INV_WAL_RECORD_HEADER_BYTES);
         if (!fits) end = segment->limit;
         if (!atomic_compare_exchange_strong_explicit(&wal->tail, &start, end, memory_order_acq_rel,
                                                      memory_order_relaxed))
             continue;
         if (fits) {
-            /* A record that ends at the limit leaves no room for a SEAL: the next segment follows. */
+            /* A record that ends at the limit leaves no room for a SEAL: the next segment follows.
+             */
             if (end == segment->limit) {
                 INV_ASSERT(atomic_load_explicit(&wal->ready, memory_order_acquire) > sequence + 1);
                 atomic_store_explicit(&wal->current, sequence + 1, memory_order_release);
@@ -293,7 +294,7 @@ uint64_t inv_wal_prefix(const inv_wal *wal) {
     return prefix;
 }
 
-/* ---- group commit ------------------------------------------------------------------------------ */
+/* ---- group commit ---------------------------------------------------------------------------- */
 
 void inv_wal_fail(inv_wal *wal, const inv_error *cause) {
     inv_lock_take(&wal->failure_lock);
@@ -415,7 +416,7 @@ void inv_wal_wake(inv_wal *wal) {
         inv_futex_wake_all(&wal->flusher_asleep);
 }
 
-/* ---- preparation ------------------------------------------------------------------------------- */
+/* ---- preparation ----------------------------------------------------------------------------- */
 
 /* Segments to keep ready: what two seconds at the present rate fill, at least one. */
 static uint64_t segments_wanted(inv_wal *wal) {

@@ -36,7 +36,8 @@ uint64_t inv_hold_hash(inv_hash_key key, uint64_t seller_tweak, bool op, inv_tex
                               : inv_siphash13(key, tweak, uuid, 16);
 }
 
-/* ---- id index ------------------------------------------------------------------------------------ */
+/* ---- id index
+ * ------------------------------------------------------------------------------------ */
 
 static inline uint64_t text_hash(const inv_hold *hold) { return inv_load_u64(hold->id); }
 static inline inv_ref text_ref(const inv_hold *hold) { return inv_load_u32(hold->id + 8); }
@@ -45,8 +46,7 @@ static inline uint32_t text_length(const inv_hold *hold) { return inv_load_u32(h
 static bool is_id(const inv_holds *holds, const inv_hold *hold, const inv_hold_key *key) {
     bool text = key->text.bytes != NULL;
     if (((hold->kind & INV_HOLD_TEXT) != 0) != text ||
-        ((hold->kind & INV_HOLD_OP) != 0) != key->op ||
-        hold->seller != key->seller)
+        ((hold->kind & INV_HOLD_OP) != 0) != key->op || hold->seller != key->seller)
         return false;
     if (!text) return memcmp(hold->id, key->uuid, 16) == 0;
     return text_hash(hold) == key->hash && text_length(hold) == key->text.length &&
@@ -125,7 +125,8 @@ inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key) {
     return ref;
 }
 
-/* ---- slab ---------------------------------------------------------------------------------------- */
+/* ---- slab
+ * ---------------------------------------------------------------------------------------- */
 
 static inv_hold_chunk *chunk_at(const inv_holds *holds, inv_ref ref) {
     return (inv_hold_chunk *)inv_pool_at(holds->pool, ref & ~63u);
@@ -231,8 +232,7 @@ void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     uint64_t bit = 1ull << (ref & 63u);
     INV_ASSERT((chunk->free_slots & bit) == 0);
     if (hold->kind & INV_HOLD_TEXT) inv_pool_free(holds->pool, text_ref(hold), 0);
-    if (hold->block)
-        inv_pool_free(holds->pool, hold->sku, block_class(hold->line_count));
+    if (hold->block) inv_pool_free(holds->pool, hold->sku, block_class(hold->line_count));
     hold->kind = 0;
     chunk->free_slots |= bit;
     if (!chunk->in_room_list) room_push(holds, home, ref & ~63u);
@@ -242,12 +242,14 @@ void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     note_next_slot(holds, home);
 }
 
-/* ---- lines --------------------------------------------------------------------------------------- */
+/* ---- lines
+ * --------------------------------------------------------------------------------------- */
 
 inv_hold_line *inv_hold_lines(const inv_holds *holds, const inv_hold *hold,
                               inv_hold_line *inline_line) {
     if (hold->block) return inv_pool_at(holds->pool, hold->sku);
-    if (hold->line_count != 1 || hold->units || (hold->kind & (INV_HOLD_OP | INV_HOLD_NO_BODY))) return NULL;
+    if (hold->line_count != 1 || hold->units || (hold->kind & (INV_HOLD_OP | INV_HOLD_NO_BODY)))
+        return NULL;
     inv_hold_line line = {.sku = hold->sku,
                           .qty = hold->qty,
                           .location = hold->location,
@@ -318,7 +320,8 @@ bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, const inv_change_
     return false;
 }
 
-/* ---- queue of ended ones --------------------------------------------------------------------------- */
+/* ---- queue of ended ones
+ * --------------------------------------------------------------------------- */
 
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     inv_hold *hold = inv_hold_at(holds, ref);

@@ -7,19 +7,21 @@
  *   | fingerprint | ref  | -----> | header | hold | hold | ...                      |
  *   +-------------+------+        +--------+------+------+--------------------------+
  *
- * A hold lives with its home stripe: the lowest stripe of its lines. It is one cache line. The usual
- * single-line one has its line inside, as long as all its units are in one state; others keep a block of
- * lines. An ended one stays where it is as a tombstone, without its lines (an expired one keeps them: a
- * late commit may take the units again), in its stripe's queue of ended ones, oldest first.
+ * A hold lives with its home stripe: the lowest stripe of its lines. It is one cache line. The
+ * usual single-line one has its line inside, as long as all its units are in one state; others keep
+ * a block of lines. An ended one stays where it is as a tombstone, without its lines (an expired
+ * one keeps them: a late commit may take the units again), in its stripe's queue of ended ones,
+ * oldest first.
  *
  * An op_id of another call is a hold that was born ended (INV_HOLD_OP), in a name space of its own.
  *
- * LOCKS. A hold's fields: its home stripe's lock; except id, seller, kind and the chunk's stripe number,
- * which do not change while it is in the index and may be read under its index shard's lock. Rank: stripes, then one index shard. A chunk belongs to its stripe's lock.
+ * LOCKS. A hold's fields: its home stripe's lock; except id, seller, kind and the chunk's stripe
+ * number, which do not change while it is in the index and may be read under its index shard's
+ * lock. Rank: stripes, then one index shard. A chunk belongs to its stripe's lock.
  *
  * Estimate: 64 bytes + 8/0.6 bytes of index + 1/63 of chunk header = 79 bytes a live reservation.
- * Rejected: shrinking tombstones to 48 bytes (a second slab, and the index to be rewritten at the end of
- * every reservation, for a fifth of the memory of ended ones).
+ * Rejected: shrinking tombstones to 48 bytes (a second slab, and the index to be rewritten at the
+ * end of every reservation, for a fifth of the memory of ended ones).
  */
 #ifndef INV_HOLD_H
 #define INV_HOLD_H
@@ -34,15 +36,15 @@
 #define INV_HOLD_NO_BODY 4u /* kind: a tombstone for an id that was never reserved */
 
 typedef struct inv_hold {
-    uint8_t id[16];        /* a UUID's bytes; text: 8 bytes hash, 4 reference of the text, 4 length */
-    uint64_t lsn;          /* end of the entry that changed it last */
-    uint64_t deadline_ms;  /* HELD: deadline; ended: when it ended. With next, prev: the inv_timer */
-    inv_ref next, prev;    /* timer links while held; next: queue of ended ones */
-    uint32_t sku;          /* inline line; reference of the block; low half of the units */
-    uint32_t qty;          /* inline line; high half of the units */
+    uint8_t id[16]; /* a UUID's bytes; text: 8 bytes hash, 4 reference of the text, 4 length */
+    uint64_t lsn;   /* end of the entry that changed it last */
+    uint64_t deadline_ms; /* HELD: deadline; ended: when it ended. With next, prev: the inv_timer */
+    inv_ref next, prev;   /* timer links while held; next: queue of ended ones */
+    uint32_t sku;         /* inline line; reference of the block; low half of the units */
+    uint32_t qty;         /* inline line; high half of the units */
     uint32_t account;
     uint32_t body_hash;
-    uint16_t location;     /* inline line; an op: its entry kind */
+    uint16_t location; /* inline line; an op: its entry kind */
     uint16_t seller;
     uint16_t line_count;
     uint8_t state : 4;     /* inv_state; an op: INV_STATE_NONE */
@@ -62,9 +64,9 @@ typedef struct inv_hold_line {
 } inv_hold_line;
 _Static_assert(sizeof(inv_hold_line) == 24, "a line is 24 bytes");
 
-typedef struct inv_hold_chunk { /* granule 0 of a chunk */
-    uint64_t free_slots;        /* bit i: slot i is free; bit 0 never */
-    inv_ref all_next, all_prev; /* chunks of the stripe */
+typedef struct inv_hold_chunk {   /* granule 0 of a chunk */
+    uint64_t free_slots;          /* bit i: slot i is free; bit 0 never */
+    inv_ref all_next, all_prev;   /* chunks of the stripe */
     inv_ref room_next, room_prev; /* of them, those with a free slot; valid while in that list */
     uint16_t stripe;
     uint8_t in_room_list;
@@ -73,7 +75,7 @@ typedef struct inv_hold_chunk { /* granule 0 of a chunk */
 typedef struct inv_hold_home { /* one a stripe, under its lock */
     inv_ref all_chunks;
     inv_ref room_chunks;
-    inv_ref next_slot;    /* the slot the next hold will take, 0 = in a new chunk; for prefetching */
+    inv_ref next_slot; /* the slot the next hold will take, 0 = in a new chunk; for prefetching */
     inv_ref ended_first, ended_last; /* queue of ended ones, oldest lsn first */
     uint32_t live_count;
     uint32_t ended_count;
@@ -87,7 +89,7 @@ typedef struct inv_hold_slot {
 
 typedef struct inv_hold_shard {
     inv_lock lock;
-    uint32_t mask;  /* slots - 1; 0 = none yet */
+    uint32_t mask; /* slots - 1; 0 = none yet */
     uint32_t count;
     uint32_t pad;
     inv_hold_slot *slots;
@@ -105,9 +107,9 @@ typedef struct inv_holds {
 /* An id as asked for. */
 typedef struct inv_hold_key {
     uint64_t hash;
-    inv_text text;      /* bytes NULL: a UUID */
+    inv_text text; /* bytes NULL: a UUID */
     uint8_t uuid[16];
-    uint32_t seller;    /* INV_NUMBER_NONE: an unknown seller, nothing of his is known */
+    uint32_t seller; /* INV_NUMBER_NONE: an unknown seller, nothing of his is known */
     bool op;
 } inv_hold_key;
 
@@ -122,7 +124,8 @@ static inline uint32_t inv_hold_stripe(const inv_holds *holds, inv_ref ref) {
     return ((const inv_hold_chunk *)inv_pool_at(holds->pool, ref & ~63u))->stripe;
 }
 
-/* ---- id index ------------------------------------------------------------------------------------ */
+/* ---- id index
+ * ------------------------------------------------------------------------------------ */
 static inline inv_hold_shard *inv_holds_shard(const inv_holds *holds, uint64_t hash) {
     return &holds->shards[holds->shard_bits == 0 ? 0 : hash >> (64 - holds->shard_bits)];
 }
@@ -137,8 +140,9 @@ void inv_holds_remove_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t h
 /* Takes the shard's lock around find. */
 inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key);
 
-/* Fetch ahead without locks: the slot of an id; the slot a new hold will take and its chunk's header. The
- * words read here are written under locks by others, hence the atomics; a stale one costs only a miss. */
+/* Fetch ahead without locks: the slot of an id; the slot a new hold will take and its chunk's
+ * header. The words read here are written under locks by others, hence the atomics; a stale one
+ * costs only a miss. */
 static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     const inv_hold_shard *shard = inv_holds_shard(holds, hash);
     const char *slots = (const char *)__atomic_load_n(&shard->slots, __ATOMIC_RELAXED);
@@ -152,8 +156,10 @@ static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold
     INV_PREFETCH(inv_pool_at(holds->pool, slot));
 }
 
-/* ---- slab (under the home stripe's lock) ------------------------------------------------------------ */
-/* A slot of the stripe, all fields zero, the id stored (a text's bytes are copied). 0: no memory. */
+/* ---- slab (under the home stripe's lock)
+ * ------------------------------------------------------------ */
+/* A slot of the stripe, all fields zero, the id stored (a text's bytes are copied). 0: no memory.
+ */
 inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
                         const inv_hold_key *key);
 /* Frees the slot, its text and its lines. It is not in the index, the wheel or the queue. */
@@ -164,9 +170,10 @@ uint64_t inv_hold_hash(inv_hash_key key, uint64_t seller_tweak, bool op, inv_tex
                        const uint8_t uuid[16]);
 inv_text inv_hold_text(const inv_holds *holds, const inv_hold *hold); /* bytes NULL: a UUID */
 
-/* ---- lines (under the home stripe's lock) ------------------------------------------------------------ */
-/* The lines: those of the block, or the inline one unfolded into *inline_line. line_count of them, NULL
- * when they are gone. */
+/* ---- lines (under the home stripe's lock)
+ * ------------------------------------------------------------ */
+/* The lines: those of the block, or the inline one unfolded into *inline_line. line_count of them,
+ * NULL when they are gone. */
 inv_hold_line *inv_hold_lines(const inv_holds *holds, const inv_hold *hold,
                               inv_hold_line *inline_line);
 /* A block for `count` lines (inside a fresh hold, or unfolding its inline line). INV_NO_MEMORY. */
@@ -175,13 +182,14 @@ INV_MUST_USE inv_result inv_hold_make_block(inv_holds *holds, inv_hold *hold, ui
 void inv_hold_drop_lines(inv_holds *holds, inv_hold *hold);
 uint64_t inv_hold_units(const inv_holds *holds, const inv_hold *hold);
 
-/* Applies one line of a change to the hold's lines: finds (sku, location, free) and moves its units by the
- * table of effects. False if there is no such line or a figure would leave its range. */
+/* Applies one line of a change to the hold's lines: finds (sku, location, free) and moves its units
+ * by the table of effects. False if there is no such line or a figure would leave its range. */
 INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count,
                                  const inv_change_line *change, int held, int allocated,
                                  int shipped);
 
-/* ---- queue of ended ones (under the home stripe's lock) ------------------------------------------------ */
+/* ---- queue of ended ones (under the home stripe's lock)
+ * ------------------------------------------------ */
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);
 inv_ref inv_hold_dequeue_ended(inv_holds *holds, inv_hold_home *home);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_names.c: nodes come from the pool and are never freed before the store; a node is complete before
- * its reference is published (release), so a reader that finds it (acquire) sees its text.
+ * inv_names.c: nodes come from the pool and are never freed before the store; a node is complete
+ * before its reference is published (release), so a reader that finds it (acquire) sees its text.
  */
 #include "inv_names.h"
 
@@ -19,8 +19,7 @@ static inv_names_index *index_create(inv_lanes *lanes, uint32_t slots) {
 }
 
 static inv_names_list *list_create(inv_lanes *lanes, uint32_t room) {
-    inv_names_list *list =
-        inv_lanes_alloc(lanes, sizeof(inv_names_list) + room * sizeof(uint32_t));
+    inv_names_list *list = inv_lanes_alloc(lanes, sizeof(inv_names_list) + room * sizeof(uint32_t));
     if (list != NULL) list->room = room;
     return list;
 }
@@ -52,8 +51,8 @@ static uint32_t hash_of(const inv_names *names, inv_text text) {
 
 uint32_t inv_names_find(const inv_names *names, inv_text text) {
     /* acquire: pairs with the release of publish */
-    inv_names_index *index = atomic_load_explicit(&((inv_names *)names)->index,
-                                                  memory_order_acquire);
+    inv_names_index *index =
+        atomic_load_explicit(&((inv_names *)names)->index, memory_order_acquire);
     for (uint32_t slot = hash_of(names, text) & index->mask;; slot = (slot + 1) & index->mask) {
         inv_ref ref = atomic_load_explicit(&index->slots[slot], memory_order_acquire);
         if (ref == 0) return INV_NUMBER_NONE;

@@ -3,10 +3,11 @@
  * inv_names.h: names to numbers for locations, sellers, accounts and reasons, each text kept once.
  * (SKU names live with their stripe, inv_table.h.)
  *
- * Lookups are lock-free: open addressing over references to immutable nodes; arrays are replaced whole
- * and retired (inv_lane.h). Inserts happen under the store's names lock, in two steps: `prepare` takes
- * all memory and the number; `publish` makes the name visible. In between the caller claims the log
- * range of the NAME entry, so that nobody can log a use of the number at a lower lsn.
+ * Lookups are lock-free: open addressing over references to immutable nodes; arrays are replaced
+ * whole and retired (inv_lane.h). Inserts happen under the store's names lock, in two steps:
+ * `prepare` takes all memory and the number; `publish` makes the name visible. In between the
+ * caller claims the log range of the NAME entry, so that nobody can log a use of the number at a
+ * lower lsn.
  */
 #ifndef INV_NAMES_H
 #define INV_NAMES_H
@@ -35,7 +36,7 @@ typedef struct inv_names {
     inv_lanes *lanes;
     inv_pool *pool;
     inv_hash_key key;
-    uint64_t tweak;       /* kind of name: other kinds hash otherwise */
+    uint64_t tweak; /* kind of name: other kinds hash otherwise */
     uint32_t count_max;
     _Atomic uint32_t count;
     inv_names_index *_Atomic index;
@@ -50,8 +51,8 @@ void inv_names_deinit(inv_names *names);
 uint32_t inv_names_find(const inv_names *names, inv_text text);
 
 /* Node for a new name with the next number, not yet visible. INV_LIMIT_EXCEEDED, INV_NO_MEMORY. The
- * caller holds the names lock and has looked for the name under it. `pending` = names prepared but not
- * published yet. */
+ * caller holds the names lock and has looked for the name under it. `pending` = names prepared but
+ * not published yet. */
 INV_MUST_USE inv_result inv_names_prepare(inv_names *names, inv_text text, uint32_t pending,
                                           inv_ref *out_node, uint32_t *out_number);
 void inv_names_publish(inv_names *names, inv_ref node);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_stock.h: the rules of stock. Pure functions of copied rows: no lock, no clock, no I/O, no memory.
- * Source of every formula: SEMANTICS.md sections 1 to 3.
+ * inv_stock.h: the rules of stock. Pure functions of copied rows: no lock, no clock, no I/O, no
+ * memory. Source of every formula: SEMANTICS.md sections 1 to 3.
  */
 #ifndef INV_STOCK_H
 #define INV_STOCK_H
@@ -31,8 +31,8 @@ static inline int64_t inv_stock_promisable(inv_row row, uint32_t safety_stock) {
     return left > 0 ? left : 0;
 }
 
-/* What a line's operation adds to the counters, in units of its quantity: -1, 0 or 1. The one table of
- * effects: live code and replay both go through inv_stock_apply and inv_stock_apply_hold. */
+/* What a line's operation adds to the counters, in units of its quantity: -1, 0 or 1. The one table
+ * of effects: live code and replay both go through inv_stock_apply and inv_stock_apply_hold. */
 typedef struct inv_stock_delta {
     int8_t on_hand, held, allocated, shipped;
 } inv_stock_delta;

@@ -129,7 +129,8 @@ static inv_result reserve_skus(inv_table *table, inv_lanes *lanes) {
     uint64_t room = table->skus == NULL ? 0 : table->skus->room;
     if (table->sku_count < room) return INV_OK;
     uint64_t wanted = room + room / 8 + 4;
-    inv_table_skus *skus = inv_lanes_alloc(lanes, sizeof(inv_table_skus) + wanted * sizeof(inv_sku));
+    inv_table_skus *skus =
+        inv_lanes_alloc(lanes, sizeof(inv_table_skus) + wanted * sizeof(inv_sku));
     if (skus == NULL) return INV_NO_MEMORY;
     skus->room = wanted;
     if (room > 0) memcpy(skus->at, table->skus->at, table->sku_count * sizeof(inv_sku));
@@ -153,11 +154,13 @@ static inv_result reserve_names(inv_table *table, inv_lanes *lanes, uint32_t len
     return INV_OK;
 }
 
-/* Copies every run into a new array without holes, with room for `more` rows and an eighth on top. */
+/* Copies every run into a new array without holes, with room for `more` rows and an eighth on top.
+ */
 static inv_result rebuild_rows(inv_table *table, inv_lanes *lanes, uint64_t more) {
     uint64_t wanted = table->rows_live + table->rows_live / 8 + more + 4;
     if (wanted > UINT32_MAX) return INV_LIMIT_EXCEEDED;
-    inv_table_rows *rows = inv_lanes_alloc(lanes, sizeof(inv_table_rows) + wanted * sizeof(inv_row));
+    inv_table_rows *rows =
+        inv_lanes_alloc(lanes, sizeof(inv_table_rows) + wanted * sizeof(inv_row));
     if (rows == NULL) return INV_NO_MEMORY;
     rows->room = wanted;
     uint32_t used = 0;
@@ -252,7 +255,7 @@ inv_row *inv_table_add_row(inv_table *table, uint32_t place, uint16_t location) 
     return &rows[at];
 }
 
-/* ---- policies ---------------------------------------------------------------------------------- */
+/* ---- policies -------------------------------------------------------------------------------- */
 
 /* Slot of (place, location): the one that holds it, else the free one where it belongs. */
 static inv_policy *policy_slot(const inv_table *table, uint32_t place, uint16_t location) {
@@ -312,7 +315,8 @@ void inv_table_set_safety_stock(inv_table *table, uint32_t place, uint16_t locat
     policy_put(table, place, location, safety_stock);
 }
 
-/* ---- proof --------------------------------------------------------------------------------------- */
+/* ---- proof
+ * --------------------------------------------------------------------------------------- */
 
 const char *inv_table_check(const inv_table *table) {
     uint64_t rows_live = 0, names_used = 0, indexed = 0;

@@ -9,18 +9,19 @@
  *                                      |               names: each text once
  *                                      +-------------> "TEE-RED-LMUG..."
  *
- * Four arrays a stripe, grown by an eighth (rows, skus, names) or doubled (index). A run that outgrows
- * its room moves to the end of the rows; when the end is reached the rows are rebuilt without the holes.
- * No growth touches another stripe; the longest hold is one rebuild (about 0.1 ms for 24,000 rows).
+ * Four arrays a stripe, grown by an eighth (rows, skus, names) or doubled (index). A run that
+ * outgrows its room moves to the end of the rows; when the end is reached the rows are rebuilt
+ * without the holes. No growth touches another stripe; the longest hold is one rebuild (about 0.1
+ * ms for 24,000 rows).
  *
  * A SKU number is (place in the stripe << stripe_bits) | stripe: it says where to look without a
  * directory, and holds for the store's life.
  *
  * THREADS. Writers hold the stripe lock and have made its sequence odd. Readers without the lock
- * (inv_table_peek) load every shared word atomically, check every offset against the array they hold
- * (arrays carry their size), and must validate the sequence afterwards. Replaced arrays are retired.
- * Rejected: chunked runs (two more loads a row), a free list of runs (loading in location order left
- * 80 % of the rows in holes), one global table (one lock, or one growth, for all).
+ * (inv_table_peek) load every shared word atomically, check every offset against the array they
+ * hold (arrays carry their size), and must validate the sequence afterwards. Replaced arrays are
+ * retired. Rejected: chunked runs (two more loads a row), a free list of runs (loading in location
+ * order left 80 % of the rows in holes), one global table (one lock, or one growth, for all).
  */
 #ifndef INV_TABLE_H
 #define INV_TABLE_H
@@ -33,12 +34,12 @@
 #define INV_SKU_POLICY 1u
 
 typedef struct inv_sku {
-    uint64_t run;          /* offset << 32 | room << 16 | count, in rows; one atomic word */
-    uint32_t name_offset;  /* these five never change once published */
-    uint32_t hash;         /* upper half of the name's hash */
+    uint64_t run;         /* offset << 32 | room << 16 | count, in rows; one atomic word */
+    uint32_t name_offset; /* these five never change once published */
+    uint32_t hash;        /* upper half of the name's hash */
     uint16_t seller;
     uint8_t name_length;
-    uint8_t flags;         /* INV_SKU_POLICY; under the lock only */
+    uint8_t flags; /* INV_SKU_POLICY; under the lock only */
     uint32_t spare;
 } inv_sku;
 _Static_assert(sizeof(inv_sku) == 24, "a SKU is 24 bytes beside its name and rows");
@@ -74,18 +75,19 @@ typedef struct inv_table {
     inv_table_names *names;
     uint32_t sku_count;
     uint32_t names_used;
-    uint32_t rows_used;     /* end of the used part */
-    uint32_t rows_live;     /* rows there are */
+    uint32_t rows_used; /* end of the used part */
+    uint32_t rows_live; /* rows there are */
     inv_policy *policies;
     uint32_t policy_count;
-    uint32_t policy_room;   /* power of two or 0 */
+    uint32_t policy_room; /* power of two or 0 */
 } inv_table;
 
 /* Place of a SKU in this stripe, INV_NUMBER_NONE if unknown. hash: the name's 64-bit hash. */
 uint32_t inv_table_find(const inv_table *table, uint64_t hash, uint16_t seller, inv_text name);
 
-/* Takes the memory that adding a SKU with this name needs / one row to a SKU (INV_NUMBER_NONE: to one
- * that is about to be added). After INV_OK that one add can't fail. INV_NO_MEMORY, INV_LIMIT_EXCEEDED. */
+/* Takes the memory that adding a SKU with this name needs / one row to a SKU (INV_NUMBER_NONE: to
+ * one that is about to be added). After INV_OK that one add can't fail. INV_NO_MEMORY,
+ * INV_LIMIT_EXCEEDED. */
 INV_MUST_USE inv_result inv_table_reserve_sku(inv_table *table, inv_lanes *lanes,
                                               uint32_t name_length);
 INV_MUST_USE inv_result inv_table_reserve_row(inv_table *table, inv_lanes *lanes, uint32_t place);
@@ -112,14 +114,16 @@ uint32_t inv_table_safety_stock(const inv_table *table, uint32_t place, inv_row 
 void inv_table_set_safety_stock(inv_table *table, uint32_t place, uint16_t location,
                                 uint32_t safety_stock);
 
-/* Lock-free look at one row. INV_OK: *out_row found. INV_UNKNOWN_SKU, INV_UNKNOWN_LOCATION (no row).
- * INV_BUSY: the arrays moved under us; look again. The result counts only if the stripe's sequence has
- * not changed since before the call. location INV_NUMBER_NONE = just look for the SKU. */
+/* Lock-free look at one row. INV_OK: *out_row found. INV_UNKNOWN_SKU, INV_UNKNOWN_LOCATION (no
+ * row). INV_BUSY: the arrays moved under us; look again. The result counts only if the stripe's
+ * sequence has not changed since before the call. location INV_NUMBER_NONE = just look for the SKU.
+ */
 inv_result inv_table_peek(const inv_table *table, uint64_t hash, uint16_t seller, inv_text name,
                           uint32_t place_known, uint32_t location, inv_row *out_row,
                           uint32_t *out_place);
 
-/* Fetch ahead, without any lock, what a later look will touch. Steps of a run: index slot or SKU, then row. */
+/* Fetch ahead, without any lock, what a later look will touch. Steps of a run: index slot or SKU,
+ * then row. */
 static inline void inv_table_prefetch_name(const inv_table *table, uint64_t hash) {
     const inv_table_index *index = __atomic_load_n(&table->index, __ATOMIC_ACQUIRE);
     if (index != NULL) INV_PREFETCH(&index->slots[(uint32_t)(hash >> 32) & index->mask]);

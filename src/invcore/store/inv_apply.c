@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_apply.c: effects to state. Live commands and replay both go through here, so that what a restart
- * rebuilds is what was there. Nothing here decides, reads a clock or writes the log.
+ * inv_apply.c: effects to state. Live commands and replay both go through here, so that what a
+ * restart rebuilds is what was there. Nothing here decides, reads a clock or writes the log.
  *
- * Live code has reserved every piece of memory before (inv_judge.c), so INV_NO_MEMORY can only happen in
- * replay; and its figures are right, so INV_LOG_CORRUPT is an assertion there.
+ * Live code has reserved every piece of memory before (inv_judge.c), so INV_NO_MEMORY can only
+ * happen in replay; and its figures are right, so INV_LOG_CORRUPT is an assertion there.
  */
 #include "inv_store.h"
 
-/* ---- rows ----------------------------------------------------------------------------------------- */
+/* ---- rows
+ * ----------------------------------------------------------------------------------------- */
 
 static inv_result apply_row(inv_store *store, const inv_change_line *line) {
     inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, line->sku)];
@@ -45,7 +46,8 @@ inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effe
     return INV_OK;
 }
 
-/* ---- timers --------------------------------------------------------------------------------------- */
+/* ---- timers
+ * --------------------------------------------------------------------------------------- */
 
 inv_result inv_apply_reserve_wheel(inv_store *store, uint32_t stripe_index) {
     inv_stripe *stripe = &store->stripes[stripe_index];
@@ -67,7 +69,8 @@ void inv_arm(inv_store *store, uint32_t stripe_index, inv_ref ref) {
     stripe->home.held_count++;
     if (store->replaying) return; /* wheels are built when the replay is over */
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
-    /* The clock may have moved since the deadline was decided: the wheel goes no further than that. */
+    /* The clock may have moved since the deadline was decided: the wheel goes no further than that.
+     */
     uint64_t deadline = inv_hold_at(&store->holds, ref)->deadline_ms;
     uint64_t time = inv_min_u64(inv_stripe_time(store, stripe_index, now), deadline - 1);
     uint32_t work = 1;
@@ -89,7 +92,8 @@ void inv_disarm(inv_store *store, uint32_t stripe_index, inv_ref ref) {
     publish_next_due(store, stripe_index);
 }
 
-/* ---- holds ---------------------------------------------------------------------------------------- */
+/* ---- holds
+ * ---------------------------------------------------------------------------------------- */
 
 uint8_t inv_state_of(const inv_hold_line *lines, uint32_t line_count, uint8_t ended_as) {
     bool allocated = false, shipped = false;
@@ -115,8 +119,7 @@ static uint8_t ended_as(uint8_t kind) {
 
 inv_ref inv_apply_create_locked(inv_store *store, const inv_hold_key *key, uint32_t stripe,
                                 inv_hold_shard *shard) {
-    inv_ref ref =
-        inv_hold_create(&store->holds, &store->stripes[stripe].home, stripe, key);
+    inv_ref ref = inv_hold_create(&store->holds, &store->stripes[stripe].home, stripe, key);
     if (ref != 0) inv_holds_insert_locked(&store->holds, shard, key->hash, ref);
     return ref;
 }
@@ -154,7 +157,8 @@ static void end_hold(inv_store *store, inv_ref ref, uint8_t by, uint64_t time_ms
     home->live_count--;
 }
 
-/* An ended one that a late commit brings back leaves the queue: it is left there as an empty slot. */
+/* An ended one that a late commit brings back leaves the queue: it is left there as an empty slot.
+ */
 static inv_result revive(inv_store *store, inv_ref ref) {
     inv_hold *hold = inv_hold_at(&store->holds, ref);
     inv_hold_home *home = &store->stripes[inv_hold_stripe(&store->holds, ref)].home;
@@ -173,7 +177,8 @@ static inv_result revive(inv_store *store, inv_ref ref) {
     return INV_OK;
 }
 
-/* The lines of an expired hold keep in `held` what lapsed: a late commit may take that much again. */
+/* The lines of an expired hold keep in `held` what lapsed: a late commit may take that much again.
+ */
 static void remember_lapsed(inv_hold_line *lines, uint32_t line_count, const inv_effect *effect) {
     for (uint32_t i = 0; i < effect->line_count; i++) {
         bool found = inv_hold_apply(lines, line_count, &effect->lines[i], 1, 0, 0);
@@ -186,7 +191,8 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
     inv_hold *hold = inv_hold_at(&store->holds, ref);
     uint32_t stripe = inv_hold_stripe(&store->holds, ref);
     bool was_held = hold->state == INV_STATE_HELD;
-    /* A stripe's time waits for its expiries, so a hold ends at its deadline, not when it is swept. */
+    /* A stripe's time waits for its expiries, so a hold ends at its deadline, not when it is swept.
+     */
     uint64_t ended_ms = effect->kind == INV_ENTRY_EXPIRE ? hold->deadline_ms : time_ms;
     bool revived = false;
     bool whole = effect->line_count == 1 && effect->lines[0].qty == hold->qty && !hold->block;
@@ -206,8 +212,8 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
         for (uint32_t i = 0; i < hold->line_count; i++) lines[i].held = 0;
     for (uint32_t i = 0; i < effect->line_count; i++) {
         inv_stock_delta delta = inv_stock_deltas[effect->lines[i].op];
-        if (!inv_hold_apply(lines, hold->line_count, &effect->lines[i], delta.held,
-                            delta.allocated, delta.shipped))
+        if (!inv_hold_apply(lines, hold->line_count, &effect->lines[i], delta.held, delta.allocated,
+                            delta.shipped))
             return INV_LOG_CORRUPT;
     }
     uint8_t state = inv_state_of(lines, hold->line_count, ended_as(effect->kind));
@@ -216,8 +222,7 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
         inv_disarm(store, stripe, ref);
         hold->deadline_ms = 0;
     }
-    if (state == INV_STATE_EXPIRED && hold->block)
-        remember_lapsed(lines, hold->line_count, effect);
+    if (state == INV_STATE_EXPIRED && hold->block) remember_lapsed(lines, hold->line_count, effect);
     if (state != INV_STATE_HELD && state != INV_STATE_ALLOCATED)
         end_hold(store, ref, effect->kind, ended_ms);
     return INV_OK;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_check.c: walks everything with every stripe locked and proves the invariants of SEMANTICS.md section
- * 8: per row held and allocated are the sums of the lines of live reservations; timers are the held
- * reservations; every id is in the index once; every counter in range; every queue whole.
+ * inv_check.c: walks everything with every stripe locked and proves the invariants of SEMANTICS.md
+ * section 8: per row held and allocated are the sums of the lines of live reservations; timers are
+ * the held reservations; every id is in the index once; every counter in range; every queue whole.
  *
- * It stops the store while it walks (about 50 ns a row and 200 ns a reservation) and needs 8 bytes a row.
+ * It stops the store while it walks (about 50 ns a row and 200 ns a reservation) and needs 8 bytes
+ * a row.
  */
 #include "inv_store.h"
 
@@ -140,8 +141,8 @@ static void check_stripe(check *state, uint32_t index) {
         problem(state, "live reservations are miscounted", index, 0);
     check_queue(state, index, state->ended - ended);
     state->report->timers += timers;
-    state->report->lsn = inv_max_u64(
-        state->report->lsn, atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed));
+    state->report->lsn = inv_max_u64(state->report->lsn,
+                                     atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed));
 }
 
 static uint64_t indexed_ids(inv_store *store) {

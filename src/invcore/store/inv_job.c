@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_job.c: the form of a command, checked before any lock and before anything is taken. Every refusal
- * names the field, the figure and the limit. Nothing here changes the store.
+ * inv_job.c: the form of a command, checked before any lock and before anything is taken. Every
+ * refusal names the field, the figure and the limit. Nothing here changes the store.
  */
 #include "inv_store.h"
 

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_judge.c: what a command means (SEMANTICS.md sections 2, 3, 7). Runs under the locks of its run.
+ * inv_judge.c: what a command means (SEMANTICS.md sections 2, 3, 7). Runs under the locks of its
+ * run.
  *
- * Every function here follows one order: known id, then what the rules say, then memory and names (the
- * last things that may say no), then apply and encode, which can't fail. So a refusal leaves no trace.
+ * Every function here follows one order: known id, then what the rules say, then memory and names
+ * (the last things that may say no), then apply and encode, which can't fail. So a refusal leaves
+ * no trace.
  */
 #include "inv_store.h"
 
 #include "../base/inv_crc32c.h"
 
-/* ---- small tools ----------------------------------------------------------------------------------- */
+/* ---- small tools
+ * ----------------------------------------------------------------------------------- */
 
 static inv_stripe *stripe_of(const inv_run *run, uint32_t index) {
     return &run->store->stripes[index];
@@ -83,14 +86,16 @@ static uint64_t line_sum(uint32_t sku, uint32_t location, uint32_t qty) {
     return (inv_mix64(((uint64_t)sku << 17 | location) + 0x9E3779B97F4A7C15ull) | 1) * qty;
 }
 
-/* Numbers of names new to the store are known only after intern_all: the body is hashed again then. */
+/* Numbers of names new to the store are known only after intern_all: the body is hashed again then.
+ */
 static void hash_body(inv_job *job) {
     uint64_t words[5] = {job->body_lines, job->ttl_ms, job->account, job->command->kind,
                          job->body_extra};
     job->body_hash = inv_crc32c(0, words, sizeof words);
 }
 
-/* Names an entry will refer to. They may be refused (limits, memory), so they come before any change. */
+/* Names an entry will refer to. They may be refused (limits, memory), so they come before any
+ * change. */
 static inv_result intern(inv_run *run, inv_names *names, inv_name_kind kind, inv_text text,
                          uint32_t *number) {
     inv_store *store = run->store;
@@ -161,7 +166,8 @@ static void log_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref ho
     if (op != 0) patch_later(run, op, job->end_offset);
 }
 
-/* ---- answers --------------------------------------------------------------------------------------- */
+/* ---- answers
+ * --------------------------------------------------------------------------------------- */
 
 void inv_fill_level(const inv_store *store, uint32_t stripe, uint32_t place, uint32_t location,
                     const inv_row *row, uint64_t lsn, uint64_t now_ms, inv_stock_level *out) {
@@ -185,15 +191,14 @@ void inv_fill_level(const inv_store *store, uint32_t stripe, uint32_t place, uin
 }
 
 static inv_reply_line *add_reply_line(inv_reply *reply) {
-    inv_reply_line *line = reply->line_count < reply->lines_max ? &reply->lines[reply->line_count]
-                                                                : NULL;
+    inv_reply_line *line =
+        reply->line_count < reply->lines_max ? &reply->lines[reply->line_count] : NULL;
     reply->line_count++;
     if (line != NULL) memset(line, 0, sizeof *line);
     return line;
 }
 
-static void fill_lines(const inv_hold_line *lines, uint32_t count, bool expired,
-                       inv_reply *reply) {
+static void fill_lines(const inv_hold_line *lines, uint32_t count, bool expired, inv_reply *reply) {
     reply->line_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         inv_reply_line *out = add_reply_line(reply);
@@ -216,9 +221,8 @@ void inv_fill_reservation(const inv_store *store, inv_ref ref, inv_reply *reply)
     reply->lsn = hold->lsn;
     reply->units = inv_hold_units(&store->holds, hold);
     reply->expires_at_unix_ms = hold->state == INV_STATE_HELD ? hold->deadline_ms : 0;
-    reply->ended_at_unix_ms = hold->state == INV_STATE_HELD || hold->state == INV_STATE_ALLOCATED
-                                  ? 0
-                                  : hold->deadline_ms;
+    reply->ended_at_unix_ms =
+        hold->state == INV_STATE_HELD || hold->state == INV_STATE_ALLOCATED ? 0 : hold->deadline_ms;
     reply->line_count = 0;
     if (lines != NULL) fill_lines(lines, hold->line_count, expired, reply);
 }
@@ -246,10 +250,12 @@ static void add_short_line(inv_run *run, inv_job *job, const inv_job_line *line,
     }
 }
 
-/* ---- trying changes on rows -------------------------------------------------------------------------- */
+/* ---- trying changes on rows
+ * -------------------------------------------------------------------------- */
 
-/* Applies run->changes to the rows one after the other. With `promise` each must be covered by what may be
- * promised. Returns how many went through; the caller undoes them if that is fewer than all. */
+/* Applies run->changes to the rows one after the other. With `promise` each must be covered by what
+ * may be promised. Returns how many went through; the caller undoes them if that is fewer than all.
+ */
 static uint32_t try_rows(inv_run *run, uint32_t count, bool promise) {
     inv_store *store = run->store;
     for (uint32_t i = 0; i < count; i++) {
@@ -294,7 +300,8 @@ static void add_change(inv_run *run, uint32_t *count, const inv_hold_line *line,
     change->flags = line->flags & INV_LINE_FREE;
 }
 
-/* ---- reserve --------------------------------------------------------------------------------------- */
+/* ---- reserve
+ * --------------------------------------------------------------------------------------- */
 
 /* Order of two texts, bytes first, then length. */
 static int text_order(inv_text a, inv_text b) {
@@ -306,7 +313,8 @@ static int text_order(inv_text a, inv_text b) {
 static int unknown_order(const inv_job *job, const inv_job_line *a, const inv_job_line *b) {
     inv_text left = job->command->lines[a->line_index].location;
     inv_text right = job->command->lines[b->line_index].location;
-    if (left.bytes == NULL || right.bytes == NULL) return (left.bytes != NULL) - (right.bytes != NULL);
+    if (left.bytes == NULL || right.bytes == NULL)
+        return (left.bytes != NULL) - (right.bytes != NULL);
     return text_order(left, right);
 }
 
@@ -370,19 +378,20 @@ static bool merge_lines(inv_job *job) {
 
 static int64_t promisable_at(const inv_run *run, const inv_job *job, const inv_job_line *line,
                              inv_row row) {
-    uint32_t safety = job->command->use_safety_stock
-                          ? 0
-                          : inv_table_safety_stock(&stripe_of(run, line->stripe)->table,
-                                                   line->place, row);
+    uint32_t safety =
+        job->command->use_safety_stock
+            ? 0
+            : inv_table_safety_stock(&stripe_of(run, line->stripe)->table, line->place, row);
     return inv_stock_promisable(row, safety);
 }
 
-/* Units the located lines of this cart take from a row of the free line's SKU. The located lines of the
- * same SKU stand right before the free one, sorted by location. */
+/* Units the located lines of this cart take from a row of the free line's SKU. The located lines of
+ * the same SKU stand right before the free one, sorted by location. */
 static int64_t taken_at(const inv_job *job, uint32_t line, uint32_t location) {
     for (uint32_t i = line; i-- > 0;) {
         const inv_job_line *other = &job->lines[i];
-        if (other->stripe != job->lines[line].stripe || other->place != job->lines[line].place) break;
+        if (other->stripe != job->lines[line].stripe || other->place != job->lines[line].place)
+            break;
         if (other->location == location) return other->qty;
     }
     return 0;
@@ -419,30 +428,37 @@ static void place_at(inv_run *run, uint32_t *count, const inv_job_line *line, ui
     run->change_index[(*count)++] = line->line_index;
 }
 
-/* Places every line: `priority` takes a free line's units from its rows in order of first use of the
- * location, splitting as needed. INV_OK, INV_INSUFFICIENT, INV_LIMIT_EXCEEDED or INV_NEED_STRIPES. */
+/* May one more line be placed? Locations added since the credit was taken may need more of it. */
+static int room_for_change(inv_run *run, const inv_job *job, uint32_t count) {
+    if (count == INV_LINE_COUNT_MAX) return INV_LIMIT_EXCEEDED;
+    if (count < job->change_max) return INV_OK;
+    run->need_change_max = 2 * job->change_max + 8;
+    return INV_NEED_STRIPES;
+}
+
+/* Places every line: `priority` takes a free line's units from its rows in order of first use of
+ * the location, splitting as needed. INV_OK, INV_INSUFFICIENT, INV_LIMIT_EXCEEDED or
+ * INV_NEED_STRIPES. */
 static int plan(inv_run *run, inv_job *job, uint32_t *out_count) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < job->line_count; i++) {
         const inv_job_line *line = &job->lines[i];
         if (available_for(run, job, i) < line->qty) return INV_INSUFFICIENT;
         if (line->location != INV_LOCATION_NONE) {
-            INV_ASSERT(count < job->change_max);
+            int room = room_for_change(run, job, count);
+            if (room != INV_OK) return room;
             place_at(run, &count, line, (uint16_t)line->location, line->qty, 0);
             continue;
         }
         uint32_t row_count, left = line->qty;
-        const inv_row *rows = inv_table_rows_of(&stripe_of(run, line->stripe)->table, line->place,
-                                                &row_count);
+        const inv_row *rows =
+            inv_table_rows_of(&stripe_of(run, line->stripe)->table, line->place, &row_count);
         for (uint32_t r = 0; r < row_count && left > 0; r++) {
             inv_row row = inv_row_load(&rows[r]);
             int64_t there = promisable_at(run, job, line, row) - taken_at(job, i, row.location);
             if (there <= 0) continue;
-            if (count == INV_LINE_COUNT_MAX) return INV_LIMIT_EXCEEDED;
-            if (count == job->change_max) { /* a location was added since the credit was taken */
-                run->need_change_max = 2 * job->change_max + 8;
-                return INV_NEED_STRIPES;
-            }
+            int room = room_for_change(run, job, count);
+            if (room != INV_OK) return room;
             uint32_t take = there < left ? (uint32_t)there : left;
             place_at(run, &count, line, row.location, take, INV_LINE_FREE);
             left -= take;
@@ -482,7 +498,8 @@ static uint64_t hold_lines_sum(const inv_store *store, const inv_hold *hold) {
 }
 
 /* The same id again: the first answer, or which fields differ. */
-static int replay_reserve(inv_run *run, inv_job *job, inv_ref ref, uint64_t lines, bool comparable) {
+static int replay_reserve(inv_run *run, inv_job *job, inv_ref ref, uint64_t lines,
+                          bool comparable) {
     const inv_hold *hold = inv_hold_at(&run->store->holds, ref);
     inv_fill_reservation(run->store, ref, job->reply);
     if (hold->kind & INV_HOLD_NO_BODY) return INV_ALREADY_RELEASED;
@@ -491,7 +508,8 @@ static int replay_reserve(inv_run *run, inv_job *job, inv_ref ref, uint64_t line
         bool same_lines = comparable && lines == hold_lines_sum(run->store, hold);
         if (!same_lines) job->reply->mismatch |= INV_FIELD_LINES;
         if (job->account != hold->account) job->reply->mismatch |= INV_FIELD_ACCOUNT;
-        /* Nothing else is in a body of this release but the ttl and whether safety stock is used. */
+        /* Nothing else is in a body of this release but the ttl and whether safety stock is used.
+         */
         if (job->reply->mismatch == 0) job->reply->mismatch = INV_FIELD_TTL_MS;
     } else {
         job->reply->mismatch = INV_FIELD_BODY;
@@ -499,15 +517,18 @@ static int replay_reserve(inv_run *run, inv_job *job, inv_ref ref, uint64_t line
     return INV_IDEMPOTENCY_MISMATCH;
 }
 
-/* A UUIDv7 that says it was made when ids have already been forgotten, but after the store began. */
+/* A UUIDv7 that says it was made when ids have already been forgotten, but after the store began.
+ */
 static bool is_stale(const inv_store *store, const inv_hold_key *key) {
     if (key->text.bytes != NULL || key->uuid[6] >> 4 != 7) return false;
     uint64_t wall_ms = 0;
     for (uint32_t i = 0; i < 6; i++) wall_ms = wall_ms << 8 | key->uuid[i];
-    uint64_t offset = atomic_load_explicit(&((inv_store *)store)->wall_offset_ms, memory_order_relaxed);
+    uint64_t offset =
+        atomic_load_explicit(&((inv_store *)store)->wall_offset_ms, memory_order_relaxed);
     uint64_t engine_ms = wall_ms - offset;
     return wall_ms >= store->identity.created_unix_ms && (int64_t)engine_ms >= 0 &&
-           engine_ms < atomic_load_explicit(&((inv_store *)store)->window_start_ms, memory_order_acquire);
+           engine_ms <
+               atomic_load_explicit(&((inv_store *)store)->window_start_ms, memory_order_acquire);
 }
 
 static int refuse_short(inv_run *run, inv_job *job) {
@@ -536,7 +557,8 @@ static uint32_t home_and_times(const inv_run *run, const inv_job *job, uint64_t 
     return home;
 }
 
-/* Takes what a new reservation needs, the shard locked. The hold is in the index, not yet filled. */
+/* Takes what a new reservation needs, the shard locked. The hold is in the index, not yet filled.
+ */
 static inv_result open_hold(inv_run *run, inv_job *job, uint32_t home, uint32_t line_count,
                             inv_hold_shard *shard, inv_ref *out_ref, uint32_t *out_reference) {
     inv_store *store = run->store;
@@ -554,8 +576,8 @@ static inv_result open_hold(inv_run *run, inv_job *job, uint32_t home, uint32_t 
     return result;
 }
 
-/* The time a deadline counts from: the highest of the job's stripes, read once all of them are odd, so that
- * no reader has seen a later time there than the one this decision is made at. */
+/* The time a deadline counts from: the highest of the job's stripes, read once all of them are odd,
+ * so that no reader has seen a later time there than the one this decision is made at. */
 static uint64_t touch_and_look(inv_run *run, const inv_job *job) {
     uint64_t high = 0;
     for (uint32_t i = 0; i < job->line_count; i++) inv_run_touch(run, job->lines[i].stripe);
@@ -565,9 +587,9 @@ static uint64_t touch_and_look(inv_run *run, const inv_job *job) {
     return high;
 }
 
-/* A deadline is written as 32 bits of ms after the record's time. Stripes further apart than 19 days (a clock
- * that jumped, with expiries still to be swept) can't share a record: alone first, and if it is the cart's
- * own stripes, later. */
+/* A deadline is written as 32 bits of ms after the record's time. Stripes further apart than 19
+ * days (a clock that jumped, with expiries still to be swept) can't share a record: alone first,
+ * and if it is the cart's own stripes, later. */
 static int too_far_apart(const inv_run *run, const inv_job *job, uint64_t time_ms) {
     if (time_ms + job->ttl_ms - run->time_ms <= UINT32_MAX - 86400000u) return INV_OK;
     return run->alone ? INV_BUSY : INV_NEED_STRIPES;
@@ -649,7 +671,8 @@ static int judge_reserve(inv_run *run, inv_job *job) {
     return INV_OK;
 }
 
-/* ---- commit, ship, release, cancel ------------------------------------------------------------------- */
+/* ---- commit, ship, release, cancel
+ * ------------------------------------------------------------------- */
 
 /* The answer of a call that finds nothing it may do, by the state it finds. */
 static int wrong_order(uint8_t state) {
@@ -763,8 +786,9 @@ static bool is_asked(const inv_job_line *asked, const inv_hold_line *line) {
            (asked->location == INV_LOCATION_NONE || asked->location == line->location);
 }
 
-/* Partial calls: equal lines are one, those with a location come first (merge_lines), each is served from the
- * lines of the reservation in their order. INV_OK with run->changes, or INV_OVER_COMMIT with what remains. */
+/* Partial calls: equal lines are one, those with a location come first (merge_lines), each is
+ * served from the lines of the reservation in their order. INV_OK with run->changes, or
+ * INV_OVER_COMMIT with what remains. */
 static int part_changes(inv_run *run, inv_job *job, const inv_hold *hold,
                         const inv_hold_line *lines, uint32_t *out_count) {
     uint8_t kind = job->command->kind;
@@ -828,7 +852,8 @@ static int need_all_of(inv_run *run, inv_job *job, const inv_hold *hold,
     return missing ? INV_NEED_STRIPES : INV_OK;
 }
 
-/* Lines that kept a whole call from happening: ship without the units there, rehold of what is gone. */
+/* Lines that kept a whole call from happening: ship without the units there, rehold of what is
+ * gone. */
 static int refuse_rows(inv_run *run, inv_job *job, uint32_t count, bool promise) {
     job->reply->line_count = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -841,8 +866,12 @@ static int refuse_rows(inv_run *run, inv_job *job, uint32_t count, bool promise)
         int64_t there = promise ? inv_stock_promisable(row, safety) : row.on_hand;
         if (there >= change->qty && i + 1 < count) continue;
         if (there >= change->qty && job->reply->line_count > 0) continue;
-        inv_job_line line = {.stripe = stripe, .place = place, .number = change->sku,
-                             .location = change->location, .qty = change->qty, .line_index = i};
+        inv_job_line line = {.stripe = stripe,
+                             .place = place,
+                             .number = change->sku,
+                             .location = change->location,
+                             .qty = change->qty,
+                             .line_index = i};
         add_short_line(run, job, &line, there);
     }
     return INV_INSUFFICIENT;
@@ -866,8 +895,8 @@ static inv_result open_op(inv_run *run, inv_job *job, uint32_t home, inv_ref *ou
     *out_op = 0;
     if (!job->has_op) return INV_OK;
     if (job->seller == INV_NUMBER_NONE) { /* the seller's number is part of the id */
-        inv_result known = intern(run, &store->sellers, INV_NAME_SELLER, job->seller_text,
-                                  &job->seller);
+        inv_result known =
+            intern(run, &store->sellers, INV_NAME_SELLER, job->seller_text, &job->seller);
         if (known != INV_OK) return known;
     }
     job->op.seller = job->seller;
@@ -900,8 +929,8 @@ static int remember_unknown(inv_run *run, inv_job *job) {
     uint32_t home = (uint32_t)job->id.hash & (store->stripe_count - 1), reference;
     if (!inv_run_has(run, home)) return need_stripe(run, home);
     if (job->seller == INV_NUMBER_NONE) { /* the seller's number is part of the id */
-        inv_result known = intern(run, &store->sellers, INV_NAME_SELLER, job->seller_text,
-                                  &job->seller);
+        inv_result known =
+            intern(run, &store->sellers, INV_NAME_SELLER, job->seller_text, &job->seller);
         if (known != INV_OK) return known;
         job->id.seller = job->seller;
     }
@@ -949,8 +978,8 @@ static void answer_kept_lines(inv_run *run, inv_job *job, const inv_hold *hold,
     fill_lines(run->work, hold->line_count, false, job->reply);
 }
 
-/* Applies run->changes to rows and hold, and logs them; all of it, or nothing and why. `promise`: the rows
- * must be able to promise the units anew. */
+/* Applies run->changes to rows and hold, and logs them; all of it, or nothing and why. `promise`:
+ * the rows must be able to promise the units anew. */
 static int move_units(inv_run *run, inv_job *job, inv_ref ref, uint32_t count, bool promise) {
     inv_store *store = run->store;
     inv_hold *hold = inv_hold_at(&store->holds, ref);
@@ -1043,8 +1072,8 @@ static int judge_moves(inv_run *run, inv_job *job) {
     }
     uint32_t count = 0;
     bool live = hold->state == INV_STATE_HELD || hold->state == INV_STATE_ALLOCATED;
-    bool may = hold->state == INV_STATE_HELD ||
-               (live && (kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL));
+    bool may =
+        hold->state == INV_STATE_HELD || (live && (kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL));
     inv_fill_reservation(store, ref, job->reply);
     if (!may) {
         if (hold->state == INV_STATE_EXPIRED && kind == INV_CMD_COMMIT && command->rehold &&
@@ -1103,7 +1132,8 @@ static int judge_extend(inv_run *run, inv_job *job) {
     return INV_OK;
 }
 
-/* ---- stock changes ----------------------------------------------------------------------------------- */
+/* ---- stock changes
+ * ----------------------------------------------------------------------------------- */
 
 /* Decides a stock change against the row there is (zeros if there is none). Sets op and qty. */
 static int decide_stock(inv_run *run, inv_job *job, inv_row row, uint8_t *op, uint32_t *qty) {
@@ -1172,11 +1202,11 @@ static inv_result open_row(inv_run *run, inv_job *job, uint32_t *out_reference) 
         result = inv_table_reserve_policy(table, &store->lanes);
     if (result == INV_OK) result = intern_all(run, job, out_reference);
     if (result == INV_OK && line->location == INV_LOCATION_UNKNOWN)
-        result = intern(run, &store->locations, INV_NAME_LOCATION,
-                        job->command->lines[0].location, &line->location);
+        result = intern(run, &store->locations, INV_NAME_LOCATION, job->command->lines[0].location,
+                        &line->location);
     if (result == INV_LIMIT_EXCEEDED) {
-        job->reply->field = new_sku && table->sku_count >= INV_TABLE_SKU_COUNT_MAX ? "lines[].sku"
-                                                                                  : "locations";
+        job->reply->field =
+            new_sku && table->sku_count >= INV_TABLE_SKU_COUNT_MAX ? "lines[].sku" : "locations";
         job->reply->limit = INV_LOCATION_COUNT_MAX;
     }
     return result;
@@ -1255,10 +1285,8 @@ static int judge_stock(inv_run *run, inv_job *job) {
     }
     if (line->place == INV_NUMBER_NONE) add_sku(run, job, line);
     stock_body(job); /* with the numbers of a new SKU or location */
-    run->changes[0] = (inv_change_line){.sku = line->number,
-                                        .qty = qty,
-                                        .location = (uint16_t)line->location,
-                                        .op = op_code};
+    run->changes[0] = (inv_change_line){
+        .sku = line->number, .qty = qty, .location = (uint16_t)line->location, .op = op_code};
     inv_effect effect = {.kind = kind,
                          .line_count = 1,
                          .seller = (uint16_t)job->seller,

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_recover.c: opening a store: find the log, replay its effects, give the verdict on its end, begin a
- * new segment. Decides nothing about stock and reads no clock while replaying.
+ * inv_recover.c: opening a store: find the log, replay its effects, give the verdict on its end,
+ * begin a new segment. Decides nothing about stock and reads no clock while replaying.
  *
- * ORDER (each step durable before the next): epoch + 1 in STATE; replay; a new segment that says where
- * the log ends and holds the ambiguous tail once more; STATE; a tick. Void segments and spares are
- * deleted last. A crash anywhere leaves something this code opens to the same state.
+ * ORDER (each step durable before the next): epoch + 1 in STATE; replay; a new segment that says
+ * where the log ends and holds the ambiguous tail once more; STATE; a tick. Void segments and
+ * spares are deleted last. A crash anywhere leaves something this code opens to the same state.
  */
 #include "inv_store.h"
 
 typedef struct replay {
     inv_store *store;
-    uint64_t engine_ms;  /* highest decision time seen */
+    uint64_t engine_ms;   /* highest decision time seen */
     inv_effect_tick tick; /* the last one */
     uint64_t tick_ms;     /* engine time of it */
     bool ticked;
 } replay;
 
-/* ---- replay ------------------------------------------------------------------------------------------ */
+/* ---- replay
+ * ------------------------------------------------------------------------------------------ */
 
 static void key_of(const inv_store *store, const inv_effect_id *id, uint16_t seller, bool op,
                    inv_hold_key *out) {
@@ -114,8 +115,8 @@ static void touch(inv_store *store, uint32_t stripe, uint64_t record_end) {
 }
 
 static uint32_t lowest_stripe(const inv_store *store, const inv_effect *effect, uint64_t hash) {
-    uint32_t lowest = effect->line_count == 0 ? (uint32_t)hash & (store->stripe_count - 1)
-                                              : store->stripe_count;
+    uint32_t lowest =
+        effect->line_count == 0 ? (uint32_t)hash & (store->stripe_count - 1) : store->stripe_count;
     for (uint32_t i = 0; i < effect->line_count; i++) {
         uint32_t stripe = inv_sku_stripe(store, effect->lines[i].sku);
         if (stripe < lowest) lowest = stripe;
@@ -158,8 +159,7 @@ static inv_result replay_hold(inv_store *store, const inv_effect *effect, uint64
     hold->lsn = lsn;
     uint32_t home = inv_hold_stripe(&store->holds, ref);
     touch(store, home, record_end);
-    if (effect->op_id.present)
-        return replay_op(store, effect, &effect->op_id, home, time_ms, lsn);
+    if (effect->op_id.present) return replay_op(store, effect, &effect->op_id, home, time_ms, lsn);
     return INV_OK;
 }
 
@@ -236,7 +236,8 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
     return INV_OK;
 }
 
-/* ---- after the replay ---------------------------------------------------------------------------------- */
+/* ---- after the replay
+ * ---------------------------------------------------------------------------------- */
 
 typedef struct arming {
     inv_store *store;
@@ -264,7 +265,8 @@ static bool lowest_deadline(void *argument, inv_ref ref, inv_hold *hold) {
     return true;
 }
 
-/* Builds wheels from deadlines. A hold may be due already: it died before the crash could log it. */
+/* Builds wheels from deadlines. A hold may be due already: it died before the crash could log it.
+ */
 static inv_result build_wheels(inv_store *store, uint64_t engine_ms) {
     for (uint32_t i = 0; i < store->stripe_count; i++) {
         inv_stripe *stripe = &store->stripes[i];
@@ -345,8 +347,8 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
         return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the tail of the log");
     inv_result result = INV_OK;
     if (relog_bytes > 0)
-        result = inv_wal_relog(chain, verdict->relog_lsn, verdict->end_lsn, state->epoch, relog,
-                               error);
+        result =
+            inv_wal_relog(chain, verdict->relog_lsn, verdict->end_lsn, state->epoch, relog, error);
     inv_wal_segment_header header = {.identity = store->identity,
                                      .number = chain->number_highest + 1,
                                      .base_lsn = INV_WAL_LSN_FIRST,

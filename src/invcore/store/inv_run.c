@@ -10,8 +10,9 @@
  *   publish: last_lsn, sequences even, names; unlock
  *   copy the record, floor idle
  *
- * A command that turns out to need a stripe the run does not hold (a replay homed elsewhere, a cart by id)
- * ends the run before it; it is then run alone, with what it asked for, until it has all it needs.
+ * A command that turns out to need a stripe the run does not hold (a replay homed elsewhere, a cart
+ * by id) ends the run before it; it is then run alone, with what it asked for, until it has all it
+ * needs.
  */
 #include "inv_store.h"
 
@@ -53,7 +54,8 @@ static void sort_stripes(inv_run *run) {
     for (uint32_t i = 1; i < run->stripe_count; i++) {
         uint16_t stripe = run->stripes[i];
         uint32_t at = i;
-        for (; at > 0 && run->stripes[at - 1] > stripe; at--) run->stripes[at] = run->stripes[at - 1];
+        for (; at > 0 && run->stripes[at - 1] > stripe; at--)
+            run->stripes[at] = run->stripes[at - 1];
         run->stripes[at] = stripe;
     }
 }
@@ -78,7 +80,8 @@ void inv_run_lock_more(inv_run *run, uint32_t from) {
     for (uint32_t i = from + 1; i < run->stripe_count; i++) {
         uint16_t stripe = run->stripes[i];
         uint32_t at = i;
-        for (; at > from && run->stripes[at - 1] > stripe; at--) run->stripes[at] = run->stripes[at - 1];
+        for (; at > from && run->stripes[at - 1] > stripe; at--)
+            run->stripes[at] = run->stripes[at - 1];
         run->stripes[at] = stripe;
     }
     for (uint32_t i = from; i < run->stripe_count; i++) {
@@ -91,7 +94,8 @@ static void unlock(inv_run *run) {
     for (uint32_t i = 0; i < run->stripe_count; i++) {
         uint32_t stripe = run->stripes[i];
         run->locked_bits[stripe / 64] = 0;
-        if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK)) inv_lock_give(&run->store->stripes[stripe].lock);
+        if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK))
+            inv_lock_give(&run->store->stripes[stripe].lock);
     }
     run->stripe_count = 0;
 }
@@ -173,7 +177,8 @@ uint64_t inv_run_finish(inv_run *run) {
     return end;
 }
 
-/* ---- executing ------------------------------------------------------------------------------------- */
+/* ---- executing
+ * ------------------------------------------------------------------------------------- */
 
 /* Prepares commands from `at` on until the run is full; returns how many commands it covers. */
 static size_t gather(inv_run *run, const inv_command *commands, size_t count, inv_reply *replies) {
@@ -198,7 +203,8 @@ static size_t gather(inv_run *run, const inv_command *commands, size_t count, in
     return covered;
 }
 
-/* Stripes a job is known to need before any lock. A hold's home is looked up; its lines are read later. */
+/* Stripes a job is known to need before any lock. A hold's home is looked up; its lines are read
+ * later. */
 static void want_stripes(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
     for (uint32_t i = 0; i < job->line_count; i++) inv_run_want_stripe(run, job->lines[i].stripe);
@@ -212,14 +218,15 @@ static void want_stripes(inv_run *run, inv_job *job) {
     inv_run_want_stripe(run, home);
 }
 
-/* Memory latency is the cost of a run: every command walks stripe -> SKU -> row and shard -> slot, each a
- * miss. So all commands take each step together before any lock. What is read here may be stale (arrays
- * are pinned by the lane, references by the pool): it only says what to fetch. */
+/* Memory latency is the cost of a run: every command walks stripe -> SKU -> row and shard -> slot,
+ * each a miss. So all commands take each step together before any lock. What is read here may be
+ * stale (arrays are pinned by the lane, references by the pool): it only says what to fetch. */
 static void prefetch_run(const inv_run *run) {
     const inv_store *store = run->store;
     for (uint32_t i = 0; i < run->line_used; i++) {
         const char *stripe = (const char *)&store->stripes[run->lines[i].stripe];
-        for (size_t at = 0; at < sizeof(inv_stripe); at += INV_CACHE_LINE) INV_PREFETCH(stripe + at);
+        for (size_t at = 0; at < sizeof(inv_stripe); at += INV_CACHE_LINE)
+            INV_PREFETCH(stripe + at);
         INV_PREFETCH(&store->next_due[run->lines[i].stripe]);
     }
     for (uint32_t i = 0; i < run->job_count; i++)
@@ -247,9 +254,9 @@ static void prefetch_run(const inv_run *run) {
 static uint64_t observed_lsn(const inv_run *run) {
     uint64_t observed = atomic_load_explicit(&run->store->ids_lsn, memory_order_acquire);
     for (uint32_t i = 0; i < run->stripe_count; i++)
-        observed = inv_max_u64(
-            observed, atomic_load_explicit(&run->store->stripes[run->stripes[i]].last_lsn,
-                                           memory_order_relaxed));
+        observed = inv_max_u64(observed,
+                               atomic_load_explicit(&run->store->stripes[run->stripes[i]].last_lsn,
+                                                    memory_order_relaxed));
     return observed;
 }
 
@@ -263,7 +270,8 @@ static void count_outcome(inv_run *run, const inv_job *job) {
         inv_lane_count(run->lane, INV_COUNT_REFUSED, 1);
 }
 
-/* Judges jobs under the locks. Returns how many were judged (fewer: the next one needs more stripes). */
+/* Judges jobs under the locks. Returns how many were judged (fewer: the next one needs more
+ * stripes). */
 static uint32_t judge_all(inv_run *run) {
     uint64_t observed = observed_lsn(run);
     for (uint32_t i = 0; i < run->job_count; i++) {
@@ -287,8 +295,9 @@ static bool all_releases(const inv_run *run) {
     return true;
 }
 
-/* One command whose stripes are found out step by step. Every round either judges it or learns more: the
- * set of stripes asked for only grows, unless the reservation itself changed meanwhile. */
+/* One command whose stripes are found out step by step. Every round either judges it or learns
+ * more: the set of stripes asked for only grows, unless the reservation itself changed meanwhile.
+ */
 static inv_result run_alone(inv_run *run, const inv_command *command, inv_reply *reply) {
     inv_store *store = run->store;
     uint32_t more_count = 0;
@@ -300,13 +309,15 @@ static inv_result run_alone(inv_run *run, const inv_command *command, inv_reply 
         run->stripe_count = more_count; /* asked for in the round before; their bits are set */
         (void)gather(run, command, 1, reply);
         if (run->jobs[0].done) {
-            for (uint32_t i = 0; i < run->stripe_count; i++) run->locked_bits[run->stripes[i] / 64] = 0;
+            for (uint32_t i = 0; i < run->stripe_count; i++)
+                run->locked_bits[run->stripes[i] / 64] = 0;
             return INV_OK;
         }
         uint64_t credit = inv_wal_record_bytes(run->bytes + run->payload_bytes);
         inv_result result = inv_wal_credit_take(&store->wal, credit, all_releases(run));
         if (result != INV_OK) {
-            for (uint32_t i = 0; i < run->stripe_count; i++) run->locked_bits[run->stripes[i] / 64] = 0;
+            for (uint32_t i = 0; i < run->stripe_count; i++)
+                run->locked_bits[run->stripes[i] / 64] = 0;
             return result;
         }
         want_stripes(run, &run->jobs[0]);

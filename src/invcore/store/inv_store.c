@@ -12,7 +12,8 @@
 #define HOUSEKEEPER_SLEEP_MS 5u
 #define SEQLOCK_TRIES 8u
 
-/* ---- life ------------------------------------------------------------------------------------------ */
+/* ---- life
+ * ------------------------------------------------------------------------------------------ */
 
 void inv_options_init(inv_options *options) {
     memset(options, 0, sizeof *options);
@@ -77,8 +78,8 @@ static inv_result init_names(inv_store *store) {
         result = inv_names_init(&store->sellers, lanes, &store->pool, store->key, INV_NAME_SELLER,
                                 INV_SELLER_COUNT_MAX);
     if (result == INV_OK)
-        result = inv_names_init(&store->accounts, lanes, &store->pool, store->key,
-                                INV_NAME_ACCOUNT, INV_NUMBER_NONE);
+        result = inv_names_init(&store->accounts, lanes, &store->pool, store->key, INV_NAME_ACCOUNT,
+                                INV_NUMBER_NONE);
     if (result == INV_OK)
         result = inv_names_init(&store->reasons, lanes, &store->pool, store->key, INV_NAME_REASON,
                                 INV_NUMBER_NONE);
@@ -99,9 +100,9 @@ inv_result inv_store_init_parts(inv_store *store) {
     inv_result result = inv_pool_init(&store->pool, store->env);
     if (result == INV_OK) result = inv_lanes_init(&store->lanes, store->env);
     if (result == INV_OK)
-        result = inv_holds_init(&store->holds, store->env, &store->pool,
-                                store->stripe_bits < INDEX_SHARD_BITS_MAX ? store->stripe_bits
-                                                                          : INDEX_SHARD_BITS_MAX);
+        result = inv_holds_init(
+            &store->holds, store->env, &store->pool,
+            store->stripe_bits < INDEX_SHARD_BITS_MAX ? store->stripe_bits : INDEX_SHARD_BITS_MAX);
     if (result != INV_OK) return result;
     store->stripes = inv_env_alloc(store->env, store->stripe_count * sizeof(inv_stripe));
     store->next_due = inv_env_alloc(store->env, store->stripe_count * sizeof(_Atomic uint64_t));
@@ -240,7 +241,8 @@ void inv_store_failure(inv_store *store, inv_error *out) {
 
 void inv_store_recovery(const inv_store *store, inv_recovery *out) { *out = store->recovery; }
 
-/* ---- entering -------------------------------------------------------------------------------------- */
+/* ---- entering
+ * -------------------------------------------------------------------------------------- */
 
 bool inv_store_enter(inv_store *store, inv_lane **out_lane, inv_result *out_result) {
     *out_result = INV_STORE_CLOSED;
@@ -280,7 +282,8 @@ inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, 
     return inv_execute(store, commands, count, replies, false);
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------- */
+/* ---- waiting
+ * --------------------------------------------------------------------------------------- */
 
 /* Counts the caller as parked, so that close() answers it before the store is gone. */
 static inv_result wait_durable(inv_store *store, uint64_t lsn, uint32_t timeout_ms) {
@@ -313,7 +316,8 @@ inv_result inv_store_barrier(inv_store *store, uint64_t lsn, uint32_t timeout_ms
     return store->wal.in_memory ? INV_OK : wait_durable(store, lsn, timeout_ms);
 }
 
-/* ---- loops ----------------------------------------------------------------------------------------- */
+/* ---- loops
+ * ----------------------------------------------------------------------------------------- */
 
 static bool stopped(const inv_store *store) {
     return atomic_load_explicit(&((inv_store *)store)->stop, memory_order_acquire) != 0 ||
@@ -382,7 +386,8 @@ void inv_store_run_housekeeper(inv_store *store) {
     loop_end(store);
 }
 
-/* ---- reads ----------------------------------------------------------------------------------------- */
+/* ---- reads
+ * ----------------------------------------------------------------------------------------- */
 
 typedef struct lookup { /* a SKU and a location as asked for */
     inv_text sku;
@@ -452,7 +457,8 @@ static inv_result read_locked(inv_store *store, const lookup *what, inv_stock_le
     return place == INV_NUMBER_NONE ? INV_UNKNOWN_SKU : INV_OK;
 }
 
-/* One try of the seqlock read. INV_BUSY: a writer came in between, or the row has a policy aside. */
+/* One try of the seqlock read. INV_BUSY: a writer came in between, or the row has a policy aside.
+ */
 static inv_result read_once(inv_store *store, const lookup *what, inv_stock_level *out) {
     inv_stripe *stripe = &store->stripes[what->stripe];
     inv_row row = {0};
@@ -587,8 +593,8 @@ inv_result inv_store_reservation(inv_store *store, inv_text seller, inv_text id,
         result = INV_BAD_REQUEST;
     } else {
         key.seller = seller.bytes == NULL ? 0 : inv_names_find(&store->sellers, seller);
-        uint64_t tweak = seller.bytes == NULL ? store->default_seller_tweak
-                                              : inv_seller_tweak(store, seller);
+        uint64_t tweak =
+            seller.bytes == NULL ? store->default_seller_tweak : inv_seller_tweak(store, seller);
         key.hash = inv_hold_hash(store->key, tweak, false, key.text, key.uuid);
         result = read_reservation(store, &key, out);
     }
@@ -597,7 +603,8 @@ inv_result inv_store_reservation(inv_store *store, inv_text seller, inv_text id,
     return result;
 }
 
-/* ---- names ----------------------------------------------------------------------------------------- */
+/* ---- names
+ * ----------------------------------------------------------------------------------------- */
 
 static void name_command(inv_name_kind kind, inv_text seller, inv_text name, inv_line *line,
                          inv_command *command) {
@@ -704,7 +711,8 @@ bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char 
                     uint32_t *out_length) {
     inv_text text = {NULL, 0};
     bool found = false;
-    /* Also while closing: names stay until the store is destroyed, and answers already given need them. */
+    /* Also while closing: names stay until the store is destroyed, and answers already given need
+     * them. */
     inv_lane *lane = inv_lane_claim(&store->lanes);
     if (kind == INV_NAME_SKU) {
         inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, number)];
@@ -729,7 +737,8 @@ bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char 
     return found;
 }
 
-/* ---- figures --------------------------------------------------------------------------------------- */
+/* ---- figures
+ * --------------------------------------------------------------------------------------- */
 
 static void stripe_figures(inv_store *store, inv_metrics *out) {
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire), lowest = now;
@@ -745,8 +754,8 @@ static void stripe_figures(inv_store *store, inv_metrics *out) {
         store->anchor_engine_ms + (clock->mono_ms(clock->context) - store->anchor_mono_ms);
     out->now_unix_ms = lowest;
     out->lag_ms = clock_ms > lowest ? clock_ms - lowest : 0;
-    out->id_window_ms = now - inv_min_u64(now, atomic_load_explicit(&store->window_start_ms,
-                                                                    memory_order_acquire));
+    out->id_window_ms =
+        now - inv_min_u64(now, atomic_load_explicit(&store->window_start_ms, memory_order_acquire));
 }
 
 void inv_store_metrics(inv_store *store, inv_metrics *out) {

@@ -2,23 +2,22 @@
  *
  * inv_store.h: the composition, private to this floor. Here the parts meet:
  *
- *   command -> [ rules ] -> effects -> claim log range -> apply -> publish -> (group commit) -> reply
- *              inv_judge.c  inv_effect  inv_wal_claim     inv_apply.c         flusher
+ *   command -> [ rules ] -> effects -> claim log range -> apply -> publish -> (group commit) ->
+ * reply inv_judge.c  inv_effect  inv_wal_claim     inv_apply.c         flusher
  *
  *   inv_store.c    open, close, loops, reads, names, metrics
- *   inv_run.c      a run of up to 32 commands: credit, locks, one record; the only lock holder beside time
- *   inv_job.c      a command's form: limits, texts, keys; before any lock
- *   inv_judge.c    what a command means: decides and, if it may, applies
- *   inv_apply.c    effects to state: the one piece of code that live commands and replay share
- *   inv_time.c     expiry, clock ticks, forgetting ended ids
- *   inv_recover.c  replay and a new segment    inv_check.c  proof
+ *   inv_run.c      a run of up to 32 commands: credit, locks, one record; the only lock holder
+ * beside time inv_job.c      a command's form: limits, texts, keys; before any lock inv_judge.c
+ * what a command means: decides and, if it may, applies inv_apply.c    effects to state: the one
+ * piece of code that live commands and replay share inv_time.c     expiry, clock ticks, forgetting
+ * ended ids inv_recover.c  replay and a new segment    inv_check.c  proof
  *
- * LOCK RANK: stripes ascending, then one index shard, then the names lock, then the log tail. A stripe is
- * never taken while holding a shard or the names lock.
+ * LOCK RANK: stripes ascending, then one index shard, then the names lock, then the log tail. A
+ * stripe is never taken while holding a shard or the names lock.
  *
- * TIME. T = now_ms, announced by the timekeeper. A stripe's time is min(T, next_due - 1): it waits until
- * every hold homed there with deadline <= T has been expired and logged. So no code here compares a
- * deadline with a clock: a hold in state HELD is alive.
+ * TIME. T = now_ms, announced by the timekeeper. A stripe's time is min(T, next_due - 1): it waits
+ * until every hold homed there with deadline <= T has been expired and logged. So no code here
+ * compares a deadline with a clock: a hold in state HELD is alive.
  */
 #ifndef INV_STORE_H
 #define INV_STORE_H
@@ -38,12 +37,13 @@
 #define INV_STRIPE_COUNT_MAX 4096u
 #define INV_RUN_COMMAND_MAX 32u
 #define INV_RECORD_BYTES_MAX (256u << 10)
-#define INV_EXPIRE_HOLD_MAX 64u   /* of one EXPIRE record */
+#define INV_EXPIRE_HOLD_MAX 64u /* of one EXPIRE record */
 #define INV_EXPIRE_LINE_MAX 512u
 #define INV_TICK_MS 1000u
-#define INV_CMD_NAME 100u         /* internal: intern a name */
+#define INV_CMD_NAME 100u /* internal: intern a name */
 #define INV_LOCATION_UNKNOWN 0xFFFFFFFEu
-#define INV_NEED_STRIPES (-1)     /* judge: cut the run here, run this command alone with more stripes */
+#define INV_NEED_STRIPES \
+    (-1) /* judge: cut the run here, run this command alone with more stripes */
 
 typedef struct inv_stripe {
     inv_lock lock;
@@ -57,7 +57,7 @@ typedef struct inv_stripe {
 
 typedef struct inv_job_line {
     inv_text sku;
-    uint64_t hash;       /* of the SKU's name; unused when it came as a number */
+    uint64_t hash; /* of the SKU's name; unused when it came as a number */
     uint32_t stripe;
     uint32_t place;      /* in the stripe, INV_NUMBER_NONE: unknown; found under the lock */
     uint32_t number;     /* the SKU number, or INV_NUMBER_NONE */
@@ -76,12 +76,12 @@ typedef struct inv_job { /* a command whose form is right */
     bool has_id, has_op, done;
     inv_job_line *lines;
     uint32_t line_count;
-    uint32_t change_max;  /* lines its entry may have, paid for in the credit */
-    uint64_t bytes;       /* worst case in the record */
+    uint32_t change_max; /* lines its entry may have, paid for in the credit */
+    uint64_t bytes;      /* worst case in the record */
     uint64_t ttl_ms;
     uint32_t body_hash;
     uint64_t body_lines, body_extra; /* what it is a hash of, beside the command's own fields */
-    uint64_t end_offset;  /* of its entry in the payload; 0 = none */
+    uint64_t end_offset;             /* of its entry in the payload; 0 = none */
 } inv_job;
 
 typedef struct inv_pending_name {
@@ -101,16 +101,16 @@ typedef struct inv_run {
     inv_lane *lane;
     uint32_t job_count;
     uint32_t line_used;
-    uint64_t now_ms;       /* T when the locks were taken */
-    uint64_t time_ms;      /* decision time of the record: the lowest of its stripes */
-    uint64_t bytes;        /* credit */
+    uint64_t now_ms;  /* T when the locks were taken */
+    uint64_t time_ms; /* decision time of the record: the lowest of its stripes */
+    uint64_t bytes;   /* credit */
     uint64_t payload_bytes;
     uint32_t stripe_count;
     uint32_t touched_count;
     uint32_t pending_count;
     uint32_t patch_count;
     bool names_locked;
-    bool alone;            /* one command, stripes may be added */
+    bool alone; /* one command, stripes may be added */
     uint32_t need_change_max;
     uint16_t stripes[INV_STRIPE_COUNT_MAX];
     uint16_t touched[INV_STRIPE_COUNT_MAX];
@@ -135,37 +135,39 @@ typedef struct inv_store {
     uint32_t stripe_count, stripe_bits;
     uint64_t record_bytes_max;
     inv_stripe *stripes;
-    _Atomic uint64_t *next_due; /* by stripe: no hold homed there is due before; written under lock */
+    _Atomic uint64_t
+        *next_due; /* by stripe: no hold homed there is due before; written under lock */
     inv_pool pool;
     inv_lanes lanes;
     inv_holds holds;
     inv_names locations, sellers, accounts, reasons;
     inv_lock names_lock;
-    uint32_t reference_next;    /* under names_lock */
+    uint32_t reference_next; /* under names_lock */
     inv_wal wal;
     uint64_t default_seller_tweak;
 
-    _Atomic uint64_t now_ms;    /* T */
+    _Atomic uint64_t now_ms;          /* T */
     _Atomic uint64_t window_start_ms; /* ended ids from before may be forgotten */
-    _Atomic uint64_t ids_lsn;   /* lsn of the last tick that forgot some: observed by "unknown" */
-    uint64_t forgotten_lsn;     /* timekeeper */
-    inv_lock time_lock;         /* one advance at a time; guards the fields below */
+    _Atomic uint64_t ids_lsn; /* lsn of the last tick that forgot some: observed by "unknown" */
+    uint64_t forgotten_lsn;   /* timekeeper */
+    inv_lock time_lock;       /* one advance at a time; guards the fields below */
     uint64_t anchor_engine_ms, anchor_mono_ms; /* T = anchor_engine + (mono - anchor_mono) */
     uint64_t grace_until_ms, downtime_pending_ms;
     uint64_t tick_last_ms, tick_last_tail;
-    _Atomic uint64_t wall_offset_ms; /* wall clock minus engine time at the last tick (modulo 2^64) */
-    uint32_t sweep_stripe;      /* where the last bounded advance stopped */
+    _Atomic uint64_t
+        wall_offset_ms;    /* wall clock minus engine time at the last tick (modulo 2^64) */
+    uint32_t sweep_stripe; /* where the last bounded advance stopped */
 
-    _Atomic uint32_t stop;      /* loops: end */
-    _Atomic uint32_t closing;   /* calls: refuse */
-    _Atomic uint32_t parked;    /* callers waiting for the disk, outside any lane */
-    _Atomic uint32_t loops;     /* loops running */
+    _Atomic uint32_t stop;    /* loops: end */
+    _Atomic uint32_t closing; /* calls: refuse */
+    _Atomic uint32_t parked;  /* callers waiting for the disk, outside any lane */
+    _Atomic uint32_t loops;   /* loops running */
     _Atomic bool closed;
     bool locked, replaying;
     inv_recovery recovery;
 } inv_store;
 
-/* ---- small things shared by the floor ---------------------------------------------------------- */
+/* ---- small things shared by the floor -------------------------------------------------------- */
 static inline uint32_t inv_sku_stripe(const inv_store *store, uint32_t sku) {
     return sku & (store->stripe_count - 1);
 }
@@ -182,15 +184,18 @@ static inline uint64_t inv_stripe_time(const inv_store *store, uint32_t stripe, 
 uint64_t inv_seller_tweak(const inv_store *store, inv_text seller);
 uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller); /* by number */
 
-/* ---- inv_job.c: form ------------------------------------------------------------------------------ */
+/* ---- inv_job.c: form
+ * ------------------------------------------------------------------------------ */
 bool inv_text_is_utf8(inv_text text);
-/* Reads an id: 16 bytes, the text of a UUID v4 or v7, or other text. False: empty, too long, not UTF-8. */
+/* Reads an id: 16 bytes, the text of a UUID v4 or v7, or other text. False: empty, too long, not
+ * UTF-8. */
 bool inv_parse_id(inv_text text, bool is_uuid, inv_hold_key *out);
 /* Checks and resolves a command; a malformed one gets its reply and is done. The seller and account
  * of the job are set in any case. */
 void inv_job_prepare(inv_run *run, inv_job *job, const inv_command *command, inv_reply *reply);
 
-/* ---- inv_run.c ------------------------------------------------------------------------------------- */
+/* ---- inv_run.c
+ * ------------------------------------------------------------------------------------- */
 void inv_run_reset(inv_run *run, inv_store *store, inv_lane *lane);
 inv_run *inv_run_of(inv_store *store, inv_lane *lane); /* the lane's scratch; NULL: no memory */
 void inv_run_want_stripe(inv_run *run, uint32_t stripe);
@@ -199,10 +204,11 @@ void inv_run_lock_more(inv_run *run, uint32_t from);
 static inline bool inv_run_has(const inv_run *run, uint32_t stripe) {
     return (run->locked_bits[stripe / 64] >> (stripe % 64) & 1) != 0;
 }
-/* Claims the log range for what is in the payload, publishes, unlocks, copies. Returns the record's end
- * (0: nothing was written). */
+/* Claims the log range for what is in the payload, publishes, unlocks, copies. Returns the record's
+ * end (0: nothing was written). */
 uint64_t inv_run_finish(inv_run *run);
-/* Writes the payload as a record of its own while the locks are kept (expiry of more than fits in one). */
+/* Writes the payload as a record of its own while the locks are kept (expiry of more than fits in
+ * one). */
 void inv_run_emit(inv_run *run);
 /* Marks a stripe as being written (sequence odd). It must be locked. */
 void inv_run_touch(inv_run *run, uint32_t stripe);
@@ -211,16 +217,18 @@ uint64_t inv_run_encode(inv_run *run, const inv_effect *effect);
 inv_result inv_execute(inv_store *store, const inv_command *commands, size_t count,
                        inv_reply *replies, bool may_wait);
 
-/* ---- inv_judge.c ------------------------------------------------------------------------------------ */
+/* ---- inv_judge.c
+ * ------------------------------------------------------------------------------------ */
 /* Decides a job under its locks and applies it. Returns its code or INV_NEED_STRIPES. */
 int inv_judge(inv_run *run, inv_job *job);
 void inv_fill_level(const inv_store *store, uint32_t stripe, uint32_t place, uint32_t location,
                     const inv_row *row, uint64_t lsn, uint64_t now_ms, inv_stock_level *out);
 void inv_fill_reservation(const inv_store *store, inv_ref ref, inv_reply *reply);
 
-/* ---- inv_apply.c ------------------------------------------------------------------------------------ */
-/* Row effects of an entry. Live code has reserved the memory before. INV_LOG_CORRUPT: a counter would
- * leave its range, an unknown SKU; INV_NO_MEMORY (replay only). run is NULL in replay. */
+/* ---- inv_apply.c
+ * ------------------------------------------------------------------------------------ */
+/* Row effects of an entry. Live code has reserved the memory before. INV_LOG_CORRUPT: a counter
+ * would leave its range, an unknown SKU; INV_NO_MEMORY (replay only). run is NULL in replay. */
 INV_MUST_USE inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effect);
 /* A new hold for an id, in the index. The shard is locked and has room. 0: no memory. */
 inv_ref inv_apply_create_locked(inv_store *store, const inv_hold_key *key, uint32_t stripe,
@@ -235,17 +243,20 @@ void inv_arm(inv_store *store, uint32_t stripe, inv_ref ref);
 void inv_disarm(inv_store *store, uint32_t stripe, inv_ref ref);
 uint8_t inv_state_of(const inv_hold_line *lines, uint32_t line_count, uint8_t ended_as);
 
-/* ---- inv_time.c ------------------------------------------------------------------------------------- */
+/* ---- inv_time.c
+ * ------------------------------------------------------------------------------------- */
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace);
 INV_MUST_USE inv_result inv_time_tick(inv_store *store);
-/* Forgets ended ids: those that ended before window_start_ms or whose last change is at or below lsn. A
- * tick says which; live code and replay forget the same. */
+/* Forgets ended ids: those that ended before window_start_ms or whose last change is at or below
+ * lsn. A tick says which; live code and replay forget the same. */
 void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn);
 
-/* ---- inv_recover.c ---------------------------------------------------------------------------------- */
+/* ---- inv_recover.c
+ * ---------------------------------------------------------------------------------- */
 INV_MUST_USE inv_result inv_recover(inv_store *store, inv_error *error);
 
-/* ---- inv_store.c ------------------------------------------------------------------------------------ */
+/* ---- inv_store.c
+ * ------------------------------------------------------------------------------------ */
 /* Everything that needs the identity (hash key, stripes): called by recovery once it is known. */
 INV_MUST_USE inv_result inv_store_init_parts(inv_store *store);
 bool inv_store_enter(inv_store *store, inv_lane **out_lane, inv_result *out_result);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_time.c: time moves here and nowhere else. One step (inv_store_advance): announce T, expire what is
- * due stripe by stripe, log a tick each second.
+ * inv_time.c: time moves here and nowhere else. One step (inv_store_advance): announce T, expire
+ * what is due stripe by stripe, log a tick each second.
  *
- * T runs with the monotonic clock from an anchor set on opening. After a restart it resumes at the last
- * logged time; the downtime is added in one step when the grace is over.
+ * T runs with the monotonic clock from an anchor set on opening. After a restart it resumes at the
+ * last logged time; the downtime is added in one step when the grace is over.
  *
- * EXPIRY. A stripe with something due is locked, up to 64 holds are taken from its wheel, the stripes of
- * their lines are locked too (all are higher: home is the lowest), one record is written, all is unlocked.
- * Others come in between, and see a stripe whose time has not yet reached those deadlines.
+ * EXPIRY. A stripe with something due is locked, up to 64 holds are taken from its wheel, the
+ * stripes of their lines are locked too (all are higher: home is the lowest), one record is
+ * written, all is unlocked. Others come in between, and see a stripe whose time has not yet reached
+ * those deadlines.
  *
- * FORGETTING. A tick says from when on ended ids are remembered, and is logged before any is forgotten.
+ * FORGETTING. A tick says from when on ended ids are remembered, and is logged before any is
+ * forgotten.
  */
 #include "inv_store.h"
 
@@ -30,7 +32,8 @@ void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, 
                           memory_order_relaxed);
 }
 
-/* ---- forgetting ------------------------------------------------------------------------------------- */
+/* ---- forgetting
+ * ------------------------------------------------------------------------------------- */
 
 uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller) {
     inv_text text;
@@ -101,8 +104,9 @@ static bool look_at(inv_store *store, uint32_t stripe, inv_ref ref, oldest_ended
     return true;
 }
 
-/* The lsn up to which the `excess` oldest ended ids reach. Only the timekeeper takes from the queues, so a
- * reference read under the lock stays one of the queue (a late commit may revive one: then this stops). */
+/* The lsn up to which the `excess` oldest ended ids reach. Only the timekeeper takes from the
+ * queues, so a reference read under the lock stays one of the queue (a late commit may revive one:
+ * then this stops). */
 static void find_excess(inv_store *store, uint64_t excess, uint64_t *lsn, uint64_t *window_ms) {
     size_t bytes = store->stripe_count * sizeof(oldest_ended);
     oldest_ended *heap = inv_env_alloc(store->env, bytes);
@@ -128,14 +132,16 @@ static void find_excess(inv_store *store, uint64_t excess, uint64_t *lsn, uint64
     inv_env_free(store->env, heap, bytes);
 }
 
-/* ---- ticks ------------------------------------------------------------------------------------------- */
+/* ---- ticks
+ * ------------------------------------------------------------------------------------------- */
 
 static bool must_forget(const inv_store *store) {
     return atomic_load_explicit(&((inv_store *)store)->holds.ended_total, memory_order_relaxed) >
            store->options.ended_ids_max;
 }
 
-/* What ids this tick lets go. window_start for STALE_ID also covers those forgotten for their number. */
+/* What ids this tick lets go. window_start for STALE_ID also covers those forgotten for their
+ * number. */
 static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *tick,
                               uint64_t *out_stale_before) {
     uint64_t retention = store->options.id_retention_ms;
@@ -153,10 +159,10 @@ inv_result inv_time_tick(inv_store *store) {
     inv_run *run = inv_run_of(store, lane);
     const inv_clock *clock = &store->env->clock;
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire), stale_before;
-    uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
-                                           40);
-    inv_result result = run == NULL ? INV_NO_MEMORY
-                                    : inv_wal_credit_take(&store->wal, credit, true);
+    uint64_t credit =
+        inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES + 40);
+    inv_result result =
+        run == NULL ? INV_NO_MEMORY : inv_wal_credit_take(&store->wal, credit, true);
     if (result != INV_OK) {
         inv_lane_give(lane);
         return result;
@@ -188,7 +194,8 @@ inv_result inv_time_tick(inv_store *store) {
     return INV_OK;
 }
 
-/* ---- expiry ------------------------------------------------------------------------------------------ */
+/* ---- expiry
+ * ------------------------------------------------------------------------------------------ */
 
 /* Takes due holds of a locked stripe until the record is full; returns how many. */
 static uint32_t take_due(inv_run *run, uint32_t home, uint64_t now, uint32_t most, bool *out_more) {
@@ -220,8 +227,7 @@ static void want_lines(inv_run *run, uint32_t count) {
         const inv_hold *hold = inv_hold_at(&store->holds, run->expired[i]);
         const inv_hold_line *lines = inv_hold_lines(&store->holds, hold, &inline_line);
         for (uint32_t k = 0; k < hold->line_count; k++)
-            if (lines[k].held > 0)
-                inv_run_want_stripe(run, inv_sku_stripe(store, lines[k].sku));
+            if (lines[k].held > 0) inv_run_want_stripe(run, inv_sku_stripe(store, lines[k].sku));
     }
 }
 
@@ -258,8 +264,7 @@ static void expire_one(inv_run *run, inv_ref ref) {
     result = inv_apply_hold(store, &effect, ref, run->time_ms);
     INV_ASSERT(result == INV_OK);
     effect.state = hold->state;
-    run->patches[run->patch_count++] =
-        (inv_patch){ref, (uint32_t)inv_run_encode(run, &effect)};
+    run->patches[run->patch_count++] = (inv_patch){ref, (uint32_t)inv_run_encode(run, &effect)};
 }
 
 /* One lock hold of expiry in a stripe. INV_BUSY: the log is behind; time waits. */
@@ -350,9 +355,9 @@ inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max, bool *
     uint64_t now = announce(store);
     result = sweep(store, lane, now, expire_count_max, out_more);
     inv_lane_give(lane);
-    bool active = atomic_load_explicit(&store->wal.tail, memory_order_relaxed) !=
-                      store->tick_last_tail ||
-                  store->downtime_pending_ms > 0;
+    bool active =
+        atomic_load_explicit(&store->wal.tail, memory_order_relaxed) != store->tick_last_tail ||
+        store->downtime_pending_ms > 0;
     bool due = now >= store->tick_last_ms + INV_TICK_MS && (active || !store->wal.in_memory);
     if (result == INV_OK && !store->options.read_only && (due || must_forget(store)))
         result = inv_time_tick(store);
