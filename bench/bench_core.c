@@ -66,8 +66,26 @@ typedef struct bench {
     inv_reply replies[BATCH_COUNT_MAX];
 } bench;
 
+/* The directory of the store under way, removed when a run fails too. */
+static char work_dir[PATH_BYTES];
+
+static void drop_dir(void) {
+    DIR *open_dir = work_dir[0] == 0 ? NULL : opendir(work_dir);
+    if (open_dir == NULL) return;
+    for (struct dirent *entry; (entry = readdir(open_dir)) != NULL;) {
+        char path[PATH_BYTES + 300];
+        if (entry->d_name[0] == '.' && strlen(entry->d_name) < 3) continue;
+        snprintf(path, sizeof path, "%s/%s", work_dir, entry->d_name);
+        unlink(path);
+    }
+    closedir(open_dir);
+    rmdir(work_dir);
+    work_dir[0] = 0;
+}
+
 static _Noreturn void die(const char *what, const char *why) {
     fprintf(stderr, "bench_core: %s: %s\n", what, why);
+    drop_dir();
     exit(1);
 }
 
@@ -101,7 +119,7 @@ static void bench_id(uint64_t n, char out[16]) {
 static uint32_t bench_fate(uint64_t n) { return (uint32_t)(mix(n + 99) % 10); }
 static bool bench_expires(uint64_t n) { return bench_fate(n) >= 8; }
 
-/* ---- a store ------------------------------------------------------------------------------ */
+/* ---- a store --------------------------------------------------------------------------------- */
 
 static void *run_flusher(void *store) {
     inv_store_run_flusher(store);
@@ -162,7 +180,7 @@ static void bench_destroy(bench *b) {
     free(b);
 }
 
-/* ---- filling ------------------------------------------------------------------------------ */
+/* ---- filling --------------------------------------------------------------------------------- */
 
 static void bench_execute(bench *b, const inv_command *commands, uint32_t count) {
     inv_result result = inv_store_execute(b->store, commands, count, b->replies);
@@ -234,7 +252,7 @@ static void bench_fill(bench *b) {
     }
 }
 
-/* ---- the work ----------------------------------------------------------------------------- */
+/* ---- the work -------------------------------------------------------------------------------- */
 
 static void bench_reserve_batch(bench *b, uint32_t count, bool may_expire) {
     for (uint32_t i = 0; i < count; i++) {
@@ -322,7 +340,7 @@ static void print_row(uint32_t row, const char *what, double figure, const char 
     fflush(stdout);
 }
 
-/* ---- rows 1 and 2 ------------------------------------------------------------------------- */
+/* ---- rows 1 and 2 ---------------------------------------------------------------------------- */
 
 static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) {
     bench *b = bench_create(flags);
@@ -366,7 +384,7 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     bench_destroy(b);
 }
 
-/* ---- row 12 ------------------------------------------------------------------------------- */
+/* ---- row 12 ---------------------------------------------------------------------------------- */
 
 static void bytes_row(const bench_flags *flags) {
     bench_flags own = *flags;
@@ -394,7 +412,7 @@ static void bytes_row(const bench_flags *flags) {
     bench_destroy(b);
 }
 
-/* ---- row 14 ------------------------------------------------------------------------------- */
+/* ---- row 14 ---------------------------------------------------------------------------------- */
 
 static void replay_row(const bench_flags *flags, const char *dir) {
     bench_flags own = *flags;
@@ -425,25 +443,12 @@ static void replay_row(const bench_flags *flags, const char *dir) {
     bench_destroy(b);
 }
 
-/* ---- directories and flags ---------------------------------------------------------------- */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
-static void make_dir(const bench_flags *flags, char out[PATH_BYTES]) {
+static void make_dir(const bench_flags *flags) {
     const char *base = flags->dir[0] != 0 ? flags->dir : getenv("TMPDIR");
-    snprintf(out, PATH_BYTES, "%.480s/bench_core.XXXXXX", base != NULL ? base : "/tmp");
-    if (mkdtemp(out) == NULL) die(out, "cannot be created");
-}
-
-static void drop_dir(const char *dir) {
-    DIR *open_dir = opendir(dir);
-    if (open_dir == NULL) return;
-    for (struct dirent *entry; (entry = readdir(open_dir)) != NULL;) {
-        char path[PATH_BYTES + 300];
-        if (entry->d_name[0] == '.' && strlen(entry->d_name) < 3) continue;
-        snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
-        unlink(path);
-    }
-    closedir(open_dir);
-    rmdir(dir);
+    snprintf(work_dir, PATH_BYTES, "%.480s/bench_core.XXXXXX", base != NULL ? base : "/tmp");
+    if (mkdtemp(work_dir) == NULL) die(work_dir, "cannot be created");
 }
 
 static void read_flags(int argc, char **argv, bench_flags *out) {
@@ -489,19 +494,18 @@ static void read_flags(int argc, char **argv, bench_flags *out) {
 
 int main(int argc, char **argv) {
     static bench_flags flags;
-    char dir[PATH_BYTES];
     read_flags(argc, argv, &flags);
     if (flags.rows[1]) steady_row(&flags, 1, NULL);
     if (flags.rows[2]) {
-        make_dir(&flags, dir);
-        steady_row(&flags, 2, dir);
-        drop_dir(dir);
+        make_dir(&flags);
+        steady_row(&flags, 2, work_dir);
+        drop_dir();
     }
     if (flags.rows[12]) bytes_row(&flags);
     if (flags.rows[14]) {
-        make_dir(&flags, dir);
-        replay_row(&flags, dir);
-        drop_dir(dir);
+        make_dir(&flags);
+        replay_row(&flags, work_dir);
+        drop_dir();
     }
     return 0;
 }

@@ -44,7 +44,7 @@ uint64_t inv_effect_encode(uint8_t *out, const inv_effect *effect) {
     else
         memset(out + 20, 0, 16);
     if (effect->id.present) flags |= INV_EFFECT_HAS_ID;
-    memcpy(out + at, effect->lines, 12ull * effect->line_count);
+    if (effect->line_count > 0) memcpy(out + at, effect->lines, 12ull * effect->line_count);
     at += 12ull * effect->line_count;
     if (effect->id.text.bytes != NULL) {
         flags |= INV_EFFECT_ID_TEXT;

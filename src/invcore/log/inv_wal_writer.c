@@ -117,7 +117,7 @@ inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     inv_segment_map map;
     inv_result result = storage->map(storage->context, spare, &map, error);
     if (result != INV_OK) return result;
-    memcpy(map.bytes + INV_WAL_HEADER_BYTES, relog, relog_bytes);
+    if (relog_bytes > 0) memcpy(map.bytes + INV_WAL_HEADER_BYTES, relog, relog_bytes);
     result = promote(wal, header, &map, relog_bytes, error);
     if (result != INV_OK) {
         storage->unmap(storage->context, &map);

@@ -271,7 +271,7 @@ inv_result inv_hold_make_block(inv_holds *holds, inv_hold *hold, uint32_t count)
     hold->free_line = 0;
     hold->block = 1;
     hold->sku = ref;
-    hold->line_count = (uint16_t)count;
+    hold->line_count = count & 0x1FFFu;
     return INV_OK;
 }
 
@@ -325,7 +325,8 @@ bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, const inv_change_
 
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     inv_hold *hold = inv_hold_at(holds, ref);
-    hold->next = hold->prev = 0;
+    hold->next = 0;
+    hold->prev = home->ended_last;
     if (home->ended_last == 0)
         home->ended_first = ref;
     else
@@ -335,13 +336,25 @@ void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref) 
     atomic_fetch_add_explicit(&holds->ended_total, 1, memory_order_relaxed);
 }
 
-inv_ref inv_hold_dequeue_ended(inv_holds *holds, inv_hold_home *home) {
-    inv_ref ref = home->ended_first;
-    if (ref == 0) return 0;
-    home->ended_first = inv_hold_at(holds, ref)->next;
-    if (home->ended_first == 0) home->ended_last = 0;
+void inv_hold_unqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
+    inv_hold *hold = inv_hold_at(holds, ref);
+    INV_ASSERT(home->ended_count > 0);
+    if (hold->prev == 0)
+        home->ended_first = hold->next;
+    else
+        inv_hold_at(holds, hold->prev)->next = hold->next;
+    if (hold->next == 0)
+        home->ended_last = hold->prev;
+    else
+        inv_hold_at(holds, hold->next)->prev = hold->prev;
+    hold->next = hold->prev = 0;
     home->ended_count--;
     atomic_fetch_sub_explicit(&holds->ended_total, 1, memory_order_relaxed);
+}
+
+inv_ref inv_hold_dequeue_ended(inv_holds *holds, inv_hold_home *home) {
+    inv_ref ref = home->ended_first;
+    if (ref != 0) inv_hold_unqueue_ended(holds, home, ref);
     return ref;
 }
 

@@ -35,18 +35,23 @@
 #define INV_HOLD_OP 2u      /* kind: an op_id */
 #define INV_HOLD_NO_BODY 4u /* kind: a tombstone for an id that was never reserved */
 
+/* A repeat of the call that ended a reservation is a replay, whatever state it is in. */
+#define INV_ENDED_BY_RELEASE 1u
+#define INV_ENDED_BY_CANCEL 2u
+
 typedef struct inv_hold {
     uint8_t id[16]; /* a UUID's bytes; text: 8 bytes hash, 4 reference of the text, 4 length */
     uint64_t lsn;   /* end of the entry that changed it last */
     uint64_t deadline_ms; /* HELD: deadline; ended: when it ended. With next, prev: the inv_timer */
-    inv_ref next, prev;   /* timer links while held; next: queue of ended ones */
+    inv_ref next, prev;   /* links of the timer while held, of the queue once ended */
     uint32_t sku;         /* inline line; reference of the block; low half of the units */
     uint32_t qty;         /* inline line; high half of the units */
     uint32_t account;
     uint32_t body_hash;
     uint16_t location; /* inline line; an op: its entry kind */
     uint16_t seller;
-    uint16_t line_count;
+    uint16_t line_count : 13; /* at most INV_LINE_COUNT_MAX */
+    uint16_t ended_by : 3;    /* ended: INV_ENDED_BY_* */
     uint8_t state : 4;     /* inv_state; an op: INV_STATE_NONE */
     uint8_t block : 1;     /* the lines are in a block */
     uint8_t free_line : 1; /* inline line: the caller named no location */
@@ -192,6 +197,8 @@ INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count,
  * ------------------------------------------------ */
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);
 inv_ref inv_hold_dequeue_ended(inv_holds *holds, inv_hold_home *home);
+/* Takes one out of the middle: a late commit brings it back to life. */
+void inv_hold_unqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);
 
 /* Calls visit for every slot in use of a stripe; stops when it returns false. */
 void inv_hold_walk(const inv_holds *holds, const inv_hold_home *home,

@@ -152,29 +152,18 @@ static void end_hold(inv_store *store, inv_ref ref, uint8_t by, uint64_t time_ms
     hold->deadline_ms = time_ms;
     if (hold->state != INV_STATE_EXPIRED) inv_hold_drop_lines(&store->holds, hold);
     inv_hold_enqueue_ended(&store->holds, home, ref);
-    hold->prev = by; /* what ended it: a repeat of that call is a replay */
+    hold->ended_by = by == INV_ENTRY_RELEASE  ? INV_ENDED_BY_RELEASE
+                     : by == INV_ENTRY_CANCEL ? INV_ENDED_BY_CANCEL
+                                              : 0;
     INV_ASSERT(home->live_count > 0);
     home->live_count--;
 }
 
-/* An ended one that a late commit brings back leaves the queue: it is left there as an empty slot.
- */
-static inv_result revive(inv_store *store, inv_ref ref) {
-    inv_hold *hold = inv_hold_at(&store->holds, ref);
+/* A late commit brings an expired one back: it leaves the queue of ended ones. */
+static void revive(inv_store *store, inv_ref ref) {
     inv_hold_home *home = &store->stripes[inv_hold_stripe(&store->holds, ref)].home;
-    inv_ref *link = &home->ended_first, before = 0;
-    while (*link != ref) {
-        if (*link == 0) return INV_LOG_CORRUPT;
-        before = *link;
-        link = &inv_hold_at(&store->holds, *link)->next;
-    }
-    *link = hold->next;
-    if (home->ended_last == ref) home->ended_last = before;
-    hold->next = hold->prev = 0;
-    home->ended_count--;
-    atomic_fetch_sub_explicit(&store->holds.ended_total, 1, memory_order_relaxed);
+    inv_hold_unqueue_ended(&store->holds, home, ref);
     home->live_count++;
-    return INV_OK;
 }
 
 /* The lines of an expired hold keep in `held` what lapsed: a late commit may take that much again.
@@ -200,8 +189,7 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
     if (hold->state != INV_STATE_HELD && hold->state != INV_STATE_ALLOCATED) {
         if (hold->state != INV_STATE_EXPIRED || effect->kind != INV_ENTRY_COMMIT)
             return INV_LOG_CORRUPT;
-        inv_result result = revive(store, ref);
-        if (result != INV_OK) return result;
+        revive(store, ref);
         revived = true;
     }
     if (!whole && inv_hold_make_block(&store->holds, hold, hold->line_count) != INV_OK)

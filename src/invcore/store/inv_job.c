@@ -236,10 +236,11 @@ static bool prepare_stock(inv_run *run, inv_job *job) {
     default:
         break;
     }
+    if (!ok) return false;
     job->lines[0].qty = (uint32_t)(qty < 0 ? -qty : qty);
     if (job->lines[0].sku.bytes != NULL) job->bytes += name_bytes(job->lines[0].sku);
     if (line->location.bytes != NULL) job->bytes += name_bytes(line->location);
-    return ok;
+    return true;
 }
 
 /* ttl of reserve (0 = default) and extend; rehold's commit carries none. */

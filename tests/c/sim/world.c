@@ -280,9 +280,10 @@ static bool judge_one(world *w, const world_outcome *outcome) {
             return world_problem(w, "%s: a change without an lsn of its own", text);
         return true;
     }
-    uint32_t skus = world_command_skus(w, command);
-    for (uint32_t sku = 0; sku < ORACLE_SKU_COUNT; sku++)
-        if ((skus >> sku & 1) != 0) w->sku_lsn[sku] = outcome->reply.lsn;
+    const oracle_state *before = &w->changes[w->change_count - 1].state;
+    for (uint32_t sku = 0; sku < ORACLE_SKU_COUNT; sku++) /* an extend moves no row */
+        if (memcmp(before->rows[sku], w->state.rows[sku], sizeof before->rows[sku]) != 0)
+            w->sku_lsn[sku] = outcome->reply.lsn;
     if (command->hold != ORACLE_NONE) w->hold_lsn[command->hold] = outcome->reply.lsn;
     push_change(w, outcome->reply.lsn, outcome->group_end);
     w->accepted = world_grow(w->accepted, &w->accepted_capacity, w->accepted_count + 1,
