@@ -2,7 +2,8 @@
 #
 # One command for each thing a developer does. All of it runs inside .venv and build/; CMake, Ninja
 # and every Python tool come from pip, so a machine needs only: make, a C compiler, and python3 with
-# its venv module and C headers (Debian: gcc make python3-venv python3-dev).
+# its venv module and C headers (Debian: gcc make python3-venv python3-dev). Debian's and Ubuntu's
+# headers are fetched into .venv if not installed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,6 +27,7 @@ unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUA
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet
 STAMPS := $(VENV)/.stamps
+WITH_HEADERS = CMAKE_ARGS="$${CMAKE_ARGS-} $$(cat $(STAMPS)/headers)"
 CONFIGURE := cmake -S . -G Ninja -DINV_BUILD_BENCH=ON
 BUILD_C = $(CONFIGURE) -B build/c -DINV_WERROR=$(WERROR) >/dev/null && cmake --build build/c
 CTEST := ctest --output-on-failure --no-tests=error -j $(JOBS)
@@ -62,7 +64,7 @@ bench-smoke: $(STAMPS)/package $(STAMPS)/test ## run every bench for a moment, t
 # Names that Cython adds to a module or a class: no stub has them.
 CYTHON_OWN := '.*\.__test__' '.*\.__pyx_.*' '.*\.__(reduce|setstate)_cython__'
 
-lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, pyright, stubtest, cython
+lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, mypy, pyright, stubtest, cython
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -83,8 +85,8 @@ sanitize: $(STAMPS)/build ## C tests under address+undefined, then thread saniti
 	@cmake --build build/tsan
 	@INV_TEST_SCALE=$(SANITIZE_SCALE) $(CTEST) --test-dir build/tsan
 
-wheel: $(STAMPS)/build ## build a wheel into dist/
-	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+wheel: $(STAMPS)/headers $(STAMPS)/build ## build a wheel into dist/
+	@$(WITH_HEADERS) $(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist
 
 clean: ## remove everything made here, the virtual environment included
@@ -94,14 +96,15 @@ clean: ## remove everything made here, the virtual environment included
 # ---- the virtual environment: each stamp is one thing installed ---------------------------------
 
 $(STAMPS)/venv:
-	@$(PYTHON) -c 'import os, sys, sysconfig; \
-	    header = os.path.join(sysconfig.get_path("include"), "Python.h"); \
-	    sys.exit(None if os.path.exists(header) else \
-	        header + " is missing: install the C headers of this Python (Debian: python3-dev)")'
 	@command -v $(firstword $(CC)) >/dev/null || { echo "no C compiler: install gcc" >&2; exit 1; }
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv --clear "$(VENV)"
 	@mkdir -p $(STAMPS) && touch $@
+
+# What CMake must be told to find Python's C headers; empty where they are installed.
+$(STAMPS)/headers: $(STAMPS)/venv tools/python_headers.sh
+	@tools/python_headers.sh $(PY) $(VENV)/python-headers >$@ || \
+	    { rm $(STAMPS)/venv; exit 1; } # the next try may be with another PYTHON
 
 # scikit-build-core would bring cmake and ninja along into its isolated build each time; here they
 # are installed once and serve the C build too.
@@ -113,11 +116,11 @@ $(STAMPS)/build: $(STAMPS)/venv pyproject.toml tools/requirements.py
 	@touch $@
 
 SOURCES := $(shell cat $(STAMPS)/sources.txt 2>/dev/null)
-$(STAMPS)/package: $(STAMPS)/build $(STAMPS)/sources.txt $(SOURCES)
+$(STAMPS)/package: $(STAMPS)/headers $(STAMPS)/build $(STAMPS)/sources.txt $(SOURCES)
 	@echo "building and installing the package"
 	@$(PY) tools/requirements.py runtime >$(STAMPS)/runtime.txt
 	@$(PIP) -r $(STAMPS)/runtime.txt
-	@$(PIP) --no-deps --no-build-isolation .
+	@$(WITH_HEADERS) $(PIP) --no-deps --no-build-isolation .
 	@touch $@
 
 # A source that is gone is no error: the list below changes, and so the package is built.

@@ -781,6 +781,8 @@ cdef class Store:
             if reply.line_count > reply.lines_max:
                 self.read_lines(command, &reply)
                 asked, sku = None, None
+            if reply.code == invcore.INV_REPLAYED:  # lines of the first request, in its order
+                asked = None
             return self.reservation_of(&reply, shown_id, sku, asked)
         finally:
             self.end(&reply)

@@ -145,6 +145,7 @@ cdef extern from "invcore.h" nogil:
     inv_result inv_store_close(inv_store *store, inv_error *error) noexcept
     void inv_store_destroy(inv_store *store) noexcept
     void inv_store_recovery(const inv_store *store, inv_recovery *out) noexcept
+    void inv_store_failure(inv_store *store, inv_error *out) noexcept
 
     # ---- the loops
     void inv_store_run_flusher(inv_store *store) noexcept

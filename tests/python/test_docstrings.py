@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import _core, errors, models, store
+from inventory import errors, models, store
+
+_core = sys.modules["inventory._core"]  # the compiled module, as the package loaded it
 
 MODULES = [inventory, errors, models, store, inventory.testing]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL

@@ -175,7 +175,7 @@ def test_acknowledged_work_survives_sigkill(tmp_path: Path) -> None:
     torn_bytes = 0
     for number in range(ROUNDS):
         ledger = tmp_path / f"ledger-{number}"
-        run_until_killed(store, ledger, number, moments.uniform(0.0, 0.3))
+        run_until_killed(store, ledger, number, moments.uniform(0.0, 0.25))
         expected.fold(ledger)
         with inventory.open(store, durability="durable", segment_bytes=SEGMENT_BYTES) as inv:
             torn_bytes += inv.recovery.torn_bytes_dropped

@@ -460,7 +460,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 
 StoreAgainstModel.TestCase.settings = settings(
-    max_examples=scaled(60),
+    max_examples=scaled(100),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),

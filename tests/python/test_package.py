@@ -15,7 +15,9 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import _core, errors, models, store
+from inventory import errors, models, store
+
+_core = sys.modules["inventory._core"]  # the compiled module, as the package loaded it
 
 MODULES = [inventory, errors, models, store, inventory.testing]
 

@@ -90,11 +90,8 @@ inv_result inv_wal_write_state(inv_wal *wal, uint64_t segment_highest, uint64_t 
     return result;
 }
 
-inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
-                         const inv_wal_config *config, const inv_wal_segment_header *header,
-                         const uint8_t *relog, uint64_t relog_bytes, inv_error *error) {
-    const inv_storage *storage = &env->storage;
-    char spare[INV_FILE_NAME_MAX + 1];
+static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
+                     const inv_wal_config *config) {
     memset(wal, 0, sizeof *wal);
     wal->env = env;
     wal->lanes = lanes;
@@ -106,6 +103,15 @@ inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     wal->segments_ahead_max = config->segments_ahead_max;
     wal->window = inv_min_u64(INV_WAL_WINDOW_BYTES, capacity_of(wal) / 2);
     wal->window_reserved = inv_min_u64(INV_WAL_WINDOW_RESERVED, wal->window / 4);
+    wal->rate_mono_ms = env->clock.mono_ms(env->clock.context);
+}
+
+inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
+                         const inv_wal_config *config, const inv_wal_segment_header *header,
+                         const uint8_t *relog, uint64_t relog_bytes, inv_error *error) {
+    const inv_storage *storage = &env->storage;
+    char spare[INV_FILE_NAME_MAX + 1];
+    init_wal(wal, env, lanes, config);
     INV_ASSERT(header->segment_bytes >= INV_WAL_HEADER_BYTES + relog_bytes);
 
     inv_wal_segment_name(spare, "spare-", header->number);
@@ -128,9 +134,27 @@ inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     atomic_store_explicit(&wal->durable, tail, memory_order_release);
     publish_segment(wal, header->number, header->base_lsn, &map);
     wal->rate_tail = tail;
-    wal->rate_mono_ms = env->clock.mono_ms(env->clock.context);
     return INV_OK;
 }
+
+#ifdef INV_PLANTED_BUGS
+inv_result inv_wal_resume(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
+                          const inv_wal_config *config, const inv_wal_segment_header *last,
+                          uint64_t end_lsn, inv_error *error) {
+    char name[INV_FILE_NAME_MAX + 1];
+    inv_segment_map map;
+    init_wal(wal, env, lanes, config);
+    wal->epoch = last->epoch;
+    inv_wal_segment_name(name, "wal-", last->number);
+    inv_result result = env->storage.map(env->storage.context, name, &map, error);
+    if (result != INV_OK) return result;
+    atomic_store_explicit(&wal->tail, end_lsn, memory_order_release);
+    atomic_store_explicit(&wal->durable, end_lsn, memory_order_release);
+    publish_segment(wal, last->number, last->base_lsn, &map);
+    wal->rate_tail = end_lsn;
+    return INV_OK;
+}
+#endif
 
 static void unmap_released(inv_wal *wal, uint64_t below) {
     const inv_storage *storage = &wal->env->storage;
@@ -155,8 +179,11 @@ inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, bool privileged) {
     uint64_t wanted = atomic_load_explicit(&wal->tail, memory_order_acquire) + used;
     uint64_t window = privileged ? wal->window : wal->window - wal->window_reserved;
     uint64_t space = atomic_load_explicit(&wal->space_end, memory_order_acquire);
+    uint64_t slack = rotation_slack(wal);
     bool space_low = atomic_load_explicit(&wal->space_low, memory_order_relaxed) != 0;
-    uint64_t slack = rotation_slack(wal) + (space_low && !privileged ? wal->window_reserved : 0);
+    /* On a full disk all ordinary changes stop at one point, whatever their size, so that what is
+     * left serves releases and expiry. */
+    if (space_low && !privileged) slack += wal->window_reserved + slack - inv_min_u64(slack, bytes);
     bool fits_window = wanted <= inv_wal_durable(wal) + window;
     bool fits_space = wanted + slack <= space;
     if (INV_LIKELY(fits_window && fits_space)) return INV_OK;

@@ -103,6 +103,13 @@ INV_MUST_USE inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lane
                                       const inv_wal_config *config,
                                       const inv_wal_segment_header *header, const uint8_t *relog,
                                       uint64_t relog_bytes, inv_error *error);
+#ifdef INV_PLANTED_BUGS
+/* The planted bug: goes on in the segment recovery has just read, after its last valid record. */
+INV_MUST_USE inv_result inv_wal_resume(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
+                                       const inv_wal_config *config,
+                                       const inv_wal_segment_header *last, uint64_t end_lsn,
+                                       inv_error *error);
+#endif
 void inv_wal_deinit(inv_wal *wal);
 
 /* The only step that may say no. INV_OK: `bytes` of record (inv_wal_record_bytes, worst case) may

@@ -69,6 +69,19 @@ inv_ref inv_holds_find_locked(inv_holds *holds, const inv_hold_shard *shard,
     return 0;
 }
 
+void inv_holds_prefetch_hold(inv_holds *holds, uint64_t hash) {
+    inv_hold_shard *shard = inv_holds_shard(holds, hash);
+    uint32_t fingerprint = (uint32_t)hash;
+    inv_lock_take(&shard->lock);
+    for (uint32_t at = fingerprint & shard->mask; shard->slots != NULL && shard->slots[at].ref != 0;
+         at = (at + 1) & shard->mask) {
+        if (shard->slots[at].fingerprint != fingerprint) continue;
+        INV_PREFETCH(inv_pool_at(holds->pool, shard->slots[at].ref));
+        break;
+    }
+    inv_lock_give(&shard->lock);
+}
+
 static void slot_put(inv_hold_slot *slots, uint32_t mask, inv_hold_slot slot) {
     uint32_t at = slot.fingerprint & mask;
     while (slots[at].ref != 0) at = (at + 1) & mask;

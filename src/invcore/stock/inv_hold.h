@@ -52,12 +52,12 @@ typedef struct inv_hold {
     uint16_t seller;
     uint16_t line_count : 13; /* at most INV_LINE_COUNT_MAX */
     uint16_t ended_by : 3;    /* ended: INV_ENDED_BY_* */
-    uint8_t state : 4;     /* inv_state; an op: INV_STATE_NONE */
-    uint8_t block : 1;     /* the lines are in a block */
-    uint8_t free_line : 1; /* inline line: the caller named no location */
-    uint8_t units : 1;     /* ended, lines gone: sku and qty are one 64-bit sum of units */
-    uint8_t gone : 1;      /* out of the index: freed when its turn in the queue comes */
-    uint8_t kind;          /* INV_HOLD_*; with id and seller all an index lookup reads */
+    uint8_t state : 4;        /* inv_state; an op: INV_STATE_NONE */
+    uint8_t block : 1;        /* the lines are in a block */
+    uint8_t free_line : 1;    /* inline line: the caller named no location */
+    uint8_t units : 1;        /* ended, lines gone: sku and qty are one 64-bit sum of units */
+    uint8_t gone : 1;         /* out of the index: freed when its turn in the queue comes */
+    uint8_t kind;             /* INV_HOLD_*; with id and seller all an index lookup reads */
 } inv_hold;
 _Static_assert(sizeof(inv_hold) == 64, "a reservation is one cache line");
 
@@ -154,6 +154,8 @@ static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     uint32_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED);
     INV_PREFETCH(slots + sizeof(inv_hold_slot) * ((uint32_t)hash & mask));
 }
+/* Takes the shard's lock for a moment: which hold an id is, by its fingerprint alone. */
+void inv_holds_prefetch_hold(inv_holds *holds, uint64_t hash);
 static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold_home *home) {
     inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_RELAXED);
     if (slot == 0) return;

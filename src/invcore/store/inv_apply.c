@@ -52,9 +52,10 @@ inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effe
 inv_result inv_apply_reserve_wheel(inv_store *store, uint32_t stripe_index) {
     inv_stripe *stripe = &store->stripes[stripe_index];
     if (INV_LIKELY(stripe->wheel != NULL)) return INV_OK;
-    stripe->wheel = inv_env_alloc(store->env, sizeof(inv_wheel));
-    if (stripe->wheel == NULL) return INV_NO_MEMORY;
-    inv_wheel_init(stripe->wheel, 0);
+    inv_wheel *wheel = inv_env_alloc(store->env, sizeof(inv_wheel));
+    if (wheel == NULL) return INV_NO_MEMORY;
+    inv_wheel_init(wheel, 0);
+    __atomic_store_n(&stripe->wheel, wheel, __ATOMIC_RELAXED); /* read ahead by prefetch_run */
     return INV_OK;
 }
 

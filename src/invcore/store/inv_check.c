@@ -141,8 +141,8 @@ static void check_stripe(check *state, uint32_t index) {
         problem(state, "live reservations are miscounted", index, 0);
     check_queue(state, index, state->ended - ended);
     state->report->timers += timers;
-    state->report->lsn = inv_max_u64(state->report->lsn,
-                                     atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed));
+    state->report->lsn = inv_max_u64(
+        state->report->lsn, atomic_load_explicit(&stripe->lsn_touched, memory_order_relaxed));
 }
 
 static uint64_t indexed_ids(inv_store *store) {

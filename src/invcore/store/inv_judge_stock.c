@@ -105,7 +105,7 @@ static void answer_stock(inv_run *run, inv_job *job, const inv_job_line *line) {
     inv_row row = found == NULL ? (inv_row){0} : inv_row_load(found);
     inv_fill_level(run->store, line->stripe, line->place, line->location,
                    found == NULL ? NULL : &row,
-                   atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed),
+                   atomic_load_explicit(&stripe->lsn_touched, memory_order_relaxed),
                    inv_stripe_time(run->store, line->stripe, run->now_ms), &job->reply->level);
 }
 

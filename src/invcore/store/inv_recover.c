@@ -111,7 +111,7 @@ static bool numbers_known(const inv_store *store, const inv_effect *effect) {
 }
 
 static void touch(inv_store *store, uint32_t stripe, uint64_t record_end) {
-    atomic_store_explicit(&store->stripes[stripe].last_lsn, record_end, memory_order_relaxed);
+    atomic_store_explicit(&store->stripes[stripe].lsn_touched, record_end, memory_order_relaxed);
 }
 
 static uint32_t lowest_stripe(const inv_store *store, const inv_effect *effect, uint64_t hash) {
@@ -368,6 +368,14 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
                              .state = *state,
                              .segment_bytes = store->options.segment_bytes,
                              .segments_ahead_max = store->options.segments_ahead_max};
+#ifdef INV_PLANTED_BUGS
+    for (uint64_t i = 0; i < chain->link_count && INV_PLANTED(INV_PLANT_APPEND_RECOVERED); i++) {
+        if (chain->links[i].header.number != verdict->end_number) continue;
+        inv_env_free(env, relog, relog_bytes);
+        return inv_wal_resume(&store->wal, env, &store->lanes, &config, &chain->links[i].header,
+                              verdict->end_lsn, error);
+    }
+#endif
     if (result == INV_OK)
         result = inv_wal_start(&store->wal, env, &store->lanes, &config, &header, relog,
                                relog_bytes, error);
@@ -444,6 +452,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     } else if (result == INV_OK) {
         result = begin_segment(store, &chain, &wal_state, &verdict, error);
         if (result == INV_OK) result = inv_time_tick(store);
+        if (result == INV_BUSY && INV_PLANTED(INV_PLANT_APPEND_RECOVERED)) result = INV_OK;
         bool synced;
         if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
         if (result == INV_STORE_FAILED) { /* there is no store yet that could fail */

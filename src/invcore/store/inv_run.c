@@ -7,7 +7,7 @@
  *   lock stripes, ascending     stripe times and the record's time are read here
  *   judge each: decide, apply, encode aside
  *   claim the log range         from here on the change has its place
- *   publish: last_lsn, sequences even, names; unlock
+ *   publish: lsn_touched, sequences even, names; unlock
  *   copy the record, floor idle
  *
  * A command that turns out to need a stripe the run does not hold (a replay homed elsewhere, a cart
@@ -166,7 +166,7 @@ uint64_t inv_run_finish(inv_run *run) {
         uint32_t sequence = atomic_load_explicit(&stripe->sequence, memory_order_relaxed);
         run->touched_bits[run->touched[i] / 64] = 0;
         INV_ASSERT((sequence & 1) != 0 || INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK));
-        if (wrote) atomic_store_explicit(&stripe->last_lsn, end, memory_order_release);
+        if (wrote) atomic_store_explicit(&stripe->lsn_touched, end, memory_order_release);
         /* release: a reader that sees it even sees all of the change */
         atomic_store_explicit(&stripe->sequence, sequence + 1, memory_order_release);
     }
@@ -239,9 +239,16 @@ static void prefetch_run(const inv_run *run) {
         else
             inv_table_prefetch_name(&stripe->table, line->hash);
         inv_hold_prefetch_room(&store->holds, &stripe->home);
+        const char *wheel = (const char *)__atomic_load_n(&stripe->wheel, __ATOMIC_RELAXED);
+        INV_PREFETCH(wheel); /* its time and two lines of bitmaps; a prefetch of NULL is harmless */
+        INV_PREFETCH(wheel + INV_CACHE_LINE);
+        INV_PREFETCH(wheel + 2 * INV_CACHE_LINE);
     }
     for (uint32_t i = 0; i < run->job_count; i++)
         if (run->jobs[i].has_id) inv_holds_prefetch(&store->holds, run->jobs[i].id.hash);
+    for (uint32_t i = 0; i < run->job_count; i++)
+        if (run->jobs[i].has_id && run->jobs[i].command->kind != INV_CMD_RESERVE)
+            inv_holds_prefetch_hold(&run->store->holds, run->jobs[i].id.hash);
     for (uint32_t i = 0; i < run->line_used; i++) {
         const inv_job_line *line = &run->lines[i];
         const inv_stripe *stripe = &store->stripes[line->stripe];
@@ -254,9 +261,9 @@ static void prefetch_run(const inv_run *run) {
 static uint64_t observed_lsn(const inv_run *run) {
     uint64_t observed = atomic_load_explicit(&run->store->ids_lsn, memory_order_acquire);
     for (uint32_t i = 0; i < run->stripe_count; i++)
-        observed = inv_max_u64(observed,
-                               atomic_load_explicit(&run->store->stripes[run->stripes[i]].last_lsn,
-                                                    memory_order_relaxed));
+        observed = inv_max_u64(
+            observed, atomic_load_explicit(&run->store->stripes[run->stripes[i]].lsn_touched,
+                                           memory_order_relaxed));
     return observed;
 }
 

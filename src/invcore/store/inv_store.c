@@ -451,7 +451,7 @@ static inv_result read_locked(inv_store *store, const lookup *what, inv_stock_le
     inv_row row = found == NULL ? (inv_row){0} : inv_row_load(found);
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     inv_fill_level(store, what->stripe, place, what->location, found == NULL ? NULL : &row,
-                   atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed),
+                   atomic_load_explicit(&stripe->lsn_touched, memory_order_relaxed),
                    inv_stripe_time(store, what->stripe, now), out);
     inv_lock_give(&stripe->lock);
     return place == INV_NUMBER_NONE ? INV_UNKNOWN_SKU : INV_OK;
@@ -468,7 +468,7 @@ static inv_result read_once(inv_store *store, const lookup *what, inv_stock_leve
     inv_result result = inv_table_peek(&stripe->table, what->hash, (uint16_t)what->seller,
                                        what->sku, INV_NUMBER_NONE, what->location, &row, &place);
     INV_YIELD(store->env, INV_YIELD_IN_READ);
-    uint64_t lsn = atomic_load_explicit(&stripe->last_lsn, memory_order_acquire);
+    uint64_t lsn = atomic_load_explicit(&stripe->lsn_touched, memory_order_acquire);
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     uint64_t time = inv_stripe_time(store, what->stripe, now);
     /* The data loads above are acquires, so this one is not seen before them. */
@@ -532,7 +532,7 @@ inv_result inv_store_availability_sku(inv_store *store, inv_text seller, const i
     inv_stripe *stripe = &store->stripes[what.stripe];
     inv_lock_take(&stripe->lock);
     uint32_t place = place_locked(store, &what), count = 0;
-    uint64_t lsn = atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed);
+    uint64_t lsn = atomic_load_explicit(&stripe->lsn_touched, memory_order_relaxed);
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     uint64_t time = inv_stripe_time(store, what.stripe, now);
     const inv_row *rows =
@@ -567,8 +567,9 @@ static inv_result read_reservation(inv_store *store, const inv_hold_key *key, in
             inv_fill_reservation(store, ref, out);
             uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
             out->now_unix_ms = inv_stripe_time(store, home, now);
-            out->observed_lsn = inv_max_u64(
-                out->observed_lsn, atomic_load_explicit(&stripe->last_lsn, memory_order_relaxed));
+            out->observed_lsn =
+                inv_max_u64(out->observed_lsn,
+                            atomic_load_explicit(&stripe->lsn_touched, memory_order_relaxed));
         }
         inv_lock_give(&stripe->lock);
         if (same) return INV_OK;

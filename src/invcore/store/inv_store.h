@@ -47,11 +47,11 @@
 
 typedef struct inv_stripe {
     inv_lock lock;
-    _Atomic uint32_t sequence; /* odd while rows change; written under lock */
-    _Atomic uint64_t last_lsn; /* end of the last record that touched it; written under lock */
-    inv_table table;           /* under lock, but see inv_table_peek */
-    inv_hold_home home;        /* under lock */
-    inv_wheel *wheel;          /* under lock; NULL until first used */
+    _Atomic uint32_t sequence;    /* odd while rows change; written under lock */
+    _Atomic uint64_t lsn_touched; /* end of the last record that touched it; written under lock */
+    inv_table table;              /* under lock, but see inv_table_peek */
+    inv_hold_home home;           /* under lock */
+    inv_wheel *wheel;             /* under lock; NULL until first used */
     uint8_t pad[INV_CACHE_LINE - (24 + sizeof(inv_table) + sizeof(inv_hold_home)) % INV_CACHE_LINE];
 } inv_stripe;
 

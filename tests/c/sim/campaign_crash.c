@@ -37,7 +37,7 @@
 typedef struct crash_point {
     inv_memory *disk;
     uint64_t acked_lsn;
-    uint64_t exact_lsn; /* the point lies inside a recovery that ended here; UINT64_MAX: it does not */
+    uint64_t exact_lsn; /* the recovery the point lies in ended here; UINT64_MAX: it lies in none */
     const char *what;
 } crash_point;
 
@@ -125,8 +125,8 @@ static bool is_zero(const uint8_t *bytes, size_t size) {
     return true;
 }
 
-/* Where the records of a segment's durable image end. A record may end in zero bytes, so a sector of
- * zeros can still be part of one. Headers are believed: what is torn only makes the answer larger. */
+/* Where the records of a segment's durable image end. A record may end in zero bytes, so a sector
+ * of zeros can still be part of one. Headers are believed: a torn one makes the answer larger. */
 static uint64_t records_end(const uint8_t *bytes, uint64_t size) {
     uint64_t at = INV_WAL_HEADER_BYTES;
     if (bytes == NULL || size < INV_WAL_HEADER_BYTES) return 0;
@@ -214,7 +214,13 @@ static bool retry_after_recovery(crash *c, inv_store *store, const world_verdict
     world_outcome outcome;
     int code = INV_OK;
     const oracle_state *state = &w->changes[verdict->index].state;
-    if (world_call(store, &command, 1, &outcome, &code) != 1)
+    uint32_t judged = world_call(store, &command, 1, &outcome, &code);
+    bool more = code == INV_BUSY; /* for want of a segment: prepare it and ask again */
+    for (uint32_t i = 0; more && i < 64; i++)
+        if (inv_store_flush(store) != INV_OK || inv_store_prepare(store, &more) != INV_OK)
+            return world_problem(w, "flush or prepare after recovery");
+    if (code == INV_BUSY) judged = world_call(store, &command, 1, &outcome, &code);
+    if (judged != 1)
         return world_problem(w, "a retry after recovery is not judged: %s", inv_result_name(code));
     c->report->retries++;
     if (oracle_code_fits(state, &command, INV_REPLAYED, outcome.reply.code)) return true;
@@ -605,8 +611,8 @@ static bool run_scenario(crash *c, uint64_t seed) {
     bool ok = true;
     for (uint32_t g = 0; ok && g < GENERATION_COUNT && !enough(c); g++) {
         ok = open_generation(c);
-        /* Durable, so that every location has its number: a second appender never waits for the lock
-         * of names that the first one holds. */
+        /* Durable, so that every location has its number: a second appender never waits for the
+         * lock of names that the first one holds. */
         if (ok && g == 0) ok = world_stock_up(w) && step_flush(c);
         for (uint32_t i = 0; ok && i < STEP_COUNT && !enough(c); i++) ok = step(c);
         ok = ok && world_compare(w, "at the end of a generation") && end_generation(c);
