@@ -95,7 +95,7 @@ INV_TEST(first_blocks) {
         handed_out += bytes;
         CHECK_EQ(inv_pool_blocks_bytes(&pool), handed_out);
     }
-    /* 11 chunks of 64 KiB, 128, 256 and 512 KiB blocks: two regions; 1 MiB: a third. */
+    /* 11 chunks of 64 KiB, blocks of 128 KiB to 1 MiB: two regions; 2 MiB: a third. */
     CHECK_EQ(inv_pool_bytes(&pool), TABLE_BYTES + 3 * (uint64_t)INV_REGION_BYTES);
     CHECK_EQ(inv_pool_bytes(&pool), allocator.live_bytes);
     inv_pool_deinit(&pool);
@@ -259,7 +259,7 @@ INV_TEST(no_memory) {
     }
 }
 
-/* All 131,072 regions, none of them touched: the last reference, and one beyond. */
+/* All regions there may be, none of them touched: the last reference, and one beyond. */
 INV_TEST(reference_limit) {
     test_allocator allocator = TEST_ALLOCATOR;
     CHECK(posix_memalign(&allocator.shared_region, INV_CACHE_LINE, INV_REGION_BYTES) == 0);
@@ -269,15 +269,15 @@ INV_TEST(reference_limit) {
     CHECK_EQ(inv_pool_init(&pool, &env), INV_OK);
     /* Region 0 is not handed out whole. */
     for (uint32_t i = 1; i < INV_REGION_COUNT_MAX; i++)
-        CHECK_EQ(inv_pool_alloc(&pool, 14), i << INV_REGION_GRANULE_BITS);
-    CHECK_EQ(inv_pool_alloc(&pool, 14), 0);
-    CHECK_EQ(inv_pool_alloc(&pool, 14), 0);
+        CHECK_EQ(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 1), i << INV_REGION_GRANULE_BITS);
+    CHECK_EQ(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 1), 0);
+    CHECK_EQ(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 1), 0);
     inv_pool_touch_ahead(&pool); /* nothing left to prepare */
     CHECK_EQ(inv_pool_bytes(&pool), TABLE_BYTES + ((uint64_t)1 << 37));
     /* The spares of region 0 serve the other classes, then they are refused too. */
-    CHECK(inv_pool_alloc(&pool, 13) != 0);
-    CHECK_EQ(inv_pool_alloc(&pool, 13), 0);
-    for (uint32_t i = 0; i < 7 * REGION_GRANULES / 16; i++) CHECK(inv_pool_alloc(&pool, 0) != 0);
+    CHECK(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 2) != 0);
+    CHECK_EQ(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 2), 0);
+    for (uint32_t i = 0; i < 15 * REGION_GRANULES / 32; i++) CHECK(inv_pool_alloc(&pool, 0) != 0);
     CHECK_EQ(inv_pool_alloc(&pool, 0), 0);
     inv_pool_deinit(&pool);
     CHECK_EQ(allocator.live_bytes, 0);
@@ -296,13 +296,13 @@ INV_TEST(touch_ahead) {
     CHECK_EQ(allocator.calls, 2);
     CHECK(inv_pool_alloc(&pool, 0) != 0);
     CHECK_EQ(allocator.calls, 2);
-    for (uint32_t i = 0; i < 3; i++) CHECK(inv_pool_alloc(&pool, 14) != 0);
+    for (uint32_t i = 0; i < 3; i++) CHECK(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 1) != 0);
     CHECK_EQ(allocator.calls, 5);
     inv_pool_touch_ahead(&pool); /* four regions used: nine wanted */
     CHECK_EQ(allocator.calls, 14);
-    for (uint32_t i = 0; i < 9; i++) CHECK(inv_pool_alloc(&pool, 14) != 0);
+    for (uint32_t i = 0; i < 9; i++) CHECK(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 1) != 0);
     CHECK_EQ(allocator.calls, 14);
-    for (uint32_t i = 0; i < 40; i++) CHECK(inv_pool_alloc(&pool, 14) != 0);
+    for (uint32_t i = 0; i < 40; i++) CHECK(inv_pool_alloc(&pool, INV_POOL_CLASS_COUNT - 1) != 0);
     inv_pool_touch_ahead(&pool);
     CHECK_EQ(allocator.calls, 14 + 40 + INV_POOL_AHEAD_MAX);
     CHECK_EQ(inv_pool_bytes(&pool), allocator.live_bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_pool.c: blocks of 64 bytes to 1 MiB with 32-bit references.
+ * inv_pool.c: blocks of 64 bytes to 2 MiB with 32-bit references.
  *
  * GUARANTEES. A block handed out overlaps no other block handed out, is aligned to its size within
  * its region, and stays mapped until inv_pool_deinit. Reference 0 is never handed out. When memory
@@ -9,7 +9,7 @@
  *
  * HOW. Memory moves down three steps and never back up:
  *
- *     allocator --1 MiB regions--> spare chunks --chunks--> class (bump) --blocks--> caller
+ *     allocator --2 MiB regions--> spare chunks --chunks--> class (bump) --blocks--> caller
  *                                                             ^  free list  <--blocks--'
  *
  * A class takes one chunk when its free list and its bump range are empty, and cuts blocks off it
@@ -20,14 +20,14 @@
  * A region is cut in halves until a half has the size asked for; the other halves are the spare
  * chunks. The smallest spare that fits is cut first. Cutting a piece of size s for a chunk of size
  * c leaves one piece of each size c to s/2, and happens only when none of these was there:
- * therefore one reference per size holds all spares, and at most one 1 MiB less 64 KiB is ever
+ * therefore one reference per size holds all spares, and at most one 2 MiB less 64 KiB is ever
  * unused.
  *
- *     region 0:  | never used | 64 KiB | 128 KiB |      256 KiB      |          512 KiB          |
+ *     region 0:  | never used | 64 KiB | 128 KiB | 256 KiB |   512 KiB   |        1 MiB        |
  *
  * The first chunk of region 0 stays unused, because its first block would have reference 0; an
  * allocator that maps memory pays nothing for it. The table of regions is one zeroed allocation of
- * 1 MiB, of which only the first entries are ever touched.
+ * 512 KiB, of which only the first entries are ever touched.
  *
  * LOCKS. Class lock, then grow lock. The allocator is called under both, which is why
  * inv_pool_touch_ahead exists: regions it prepared are taken over without calling the allocator.

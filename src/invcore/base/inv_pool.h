@@ -2,16 +2,16 @@
  *
  * inv_pool.h: one address space of 64-byte granules with 32-bit references.
  *
- *     reference:  | region (17 bits) | granule in region (14 bits) |   0 = none, top bit always 0
- *     region:     1 MiB = 16,384 granules; at most 131,072 regions = 128 GiB
+ *     reference:  | region (16 bits) | granule in region (15 bits) |   0 = none, top bit always 0
+ *     region:     2 MiB = 32,768 granules (one huge page); at most 65,536 regions = 128 GiB
  *
- * Blocks are 2^class granules, class 0 (64 B) to 14 (1 MiB), aligned to their size within a region.
+ * Blocks are 2^class granules, class 0 (64 B) to 15 (2 MiB), aligned to their size within a region.
  * Freed blocks go to the free list of their class and are handed out again; they are never given
  * back to the system and never change class, so a stale reader may look at them (it must validate
  * by other means).
  *
  * References halve the size of links and index slots; a block's address is one table look-up away
- * (the table is 8 bytes a MiB, so it stays in the first-level cache).
+ * (the table is 8 bytes per 2 MiB, so it stays in the first-level cache).
  *
  * THREADS: any; one small lock per class, taken by alloc and free only. inv_pool_at is lock-free.
  * MEMORY: taken from the allocator in whole regions, handed to classes in chunks of 64 KiB or one
@@ -27,10 +27,10 @@
 #include "inv_lock.h"
 
 #define INV_GRANULE_BYTES 64u
-#define INV_REGION_GRANULE_BITS 14u
+#define INV_REGION_GRANULE_BITS 15u
 #define INV_REGION_BYTES (INV_GRANULE_BYTES << INV_REGION_GRANULE_BITS)
-#define INV_REGION_COUNT_MAX 131072u
-#define INV_POOL_CLASS_COUNT 15u
+#define INV_REGION_COUNT_MAX 65536u
+#define INV_POOL_CLASS_COUNT 16u
 
 typedef uint32_t inv_ref; /* 0 = none */
 
