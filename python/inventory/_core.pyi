@@ -4,6 +4,8 @@
 from collections.abc import Iterable
 from typing import Literal, TypeAlias, final, overload
 
+from typing_extensions import disjoint_base  # known to type checkers; nothing to install
+
 from .models import (
     Line,
     Metrics,
@@ -18,9 +20,13 @@ from .models import (
 
 _Lines: TypeAlias = Iterable[Line | tuple[str, str | None, int]]
 
+@disjoint_base
 class Memory:
     def _power_cut(self, seed: int) -> None: ...
     def _set_capacity(self, capacity_bytes: int) -> None: ...
+
+@disjoint_base
+class Lines: ...  # the binding's own: lines of a request as the core reads them
 
 @final
 class Handle:
@@ -54,6 +60,7 @@ class Handle:
     def advance_to(self, now_unix_ms: int) -> None: ...
     def recovery(self) -> Recovery: ...
 
+@disjoint_base
 class Store:
     def __init__(self, handle: Handle) -> None: ...
     @property

@@ -107,19 +107,17 @@ def start_stock(baskets: Iterable[Basket]) -> dict[Key, int]:
 
 def _parquet_slips(path: Path) -> Iterable[Slip]:
     try:
-        from pyarrow import compute, parquet
+        from pyarrow import parquet
     except ImportError:
         raise DemoDataMissing(
             f"Reading {PARQUET_NAME} needs pyarrow, which is not installed.\n"
             f"Install what the demo needs:\n{HOW_TO_INSTALL}"
         ) from None
-    table = parquet.read_table(path, columns=list(_PARQUET_COLUMNS))
-    time = table["transaction_timestamp"]
-    table = table.filter(
-        compute.and_(compute.greater_equal(time, QUARTER_BEGIN), compute.less(time, QUARTER_END))
-    )
-    order = compute.sort_indices(table["transaction_timestamp"])  # stable
-    columns = [table[name].take(order).to_pylist() for name in _PARQUET_COLUMNS]
+    time = "transaction_timestamp"
+    quarter = [(time, ">=", QUARTER_BEGIN), (time, "<", QUARTER_END)]
+    table = parquet.read_table(path, columns=list(_PARQUET_COLUMNS), filters=quarter)
+    table = table.sort_by(time)  # stable
+    columns = [table[name].to_pylist() for name in _PARQUET_COLUMNS]
     return zip(*columns, strict=True)
 
 

@@ -2,9 +2,9 @@
  *
  * inv_base.h: the ground every module stands on: result helpers, assertions, alignment.
  *
- * ASSERTIONS say "we are wrong". They are active in every build. A failed one calls the fail hook
- * of the thread (set by the store around its calls) and then aborts the process if the hook
- * returns: bytes from outside (log, wire, Python) must never be able to trip one.
+ * ASSERTIONS say "we are wrong". They are active in every build. A failed one prints the condition
+ * and the place and aborts the process: a restart costs less than a wrong figure in the log. Bytes
+ * from outside (log, wire, Python) must never be able to trip one.
  */
 #ifndef INV_BASE_H
 #define INV_BASE_H

@@ -360,7 +360,10 @@ void inv_store_run_timekeeper(inv_store *store) {
         bool more;
         inv_result result = inv_store_advance(store, 65536, &more);
         if (result == INV_STORE_CLOSED || result == INV_STORE_FAILED) break;
-        if (!more) nap(TICK_SLEEP_MS);
+        if (more)
+            inv_cpu_yield(); /* expiries wait, perhaps for the log: let others in */
+        else
+            nap(TICK_SLEEP_MS);
     }
     loop_end(store);
 }
