@@ -54,11 +54,12 @@
 #define ZERO_PAGE_BYTES 4096u
 #define ZERO_VECTOR_COUNT_MAX 256u    /* one pwritev writes up to 1 MiB of zeros */
 #define HUGE_PAGE_BYTES (2u << 20)
-#define MAPPED_BLOCK_BYTES_MIN (1u << 20)
+#define MAPPED_BLOCK_BYTES_MIN (128u << 10)
+#define HUGE_PAGES_FROM_BYTES (16u << 20) /* a small store keeps to small pages */
 #define MAPPING_ROUND_BYTES (64u << 10) /* a multiple of every page size Linux uses */
 
 /* Slots of inv_env.owned. */
-enum { OWNED_DIRECTORY = 0, OWNED_MANUAL_CLOCK = 1 };
+enum { OWNED_DIRECTORY = 0, OWNED_MANUAL_CLOCK = 1, OWNED_MAPPINGS = 2 };
 
 /* ---- clocks ---------------------------------------------------------------------------------- */
 
@@ -133,9 +134,14 @@ static uint64_t mapping_bytes_of(size_t bytes) {
     return inv_align_u64((uint64_t)bytes, MAPPING_ROUND_BYTES);
 }
 
+typedef struct posix_mappings {
+    _Atomic uint64_t bytes; /* mapped now */
+} posix_mappings;
+
 /* A mapping aligned to huge pages costs nothing until touched, and few TLB misses afterwards. The
- * surplus taken for the alignment is given back at once, so that free needs only the size. */
-static void *large_alloc(size_t bytes) {
+ * surplus taken for the alignment is given back at once, so that free needs only the size. The first
+ * mappings of an environment stay on small pages: the first touch of a huge one clears 2 MiB. */
+static void *large_alloc(posix_mappings *mappings, size_t bytes) {
     uint64_t wanted = mapping_bytes_of(bytes);
     uint64_t surplus = wanted >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0;
     uint8_t *start = (uint8_t *)mmap(NULL, wanted + surplus, PROT_READ | PROT_WRITE,
@@ -148,14 +154,16 @@ static void *large_alloc(size_t bytes) {
         if (surplus - head > 0) (void)munmap(start + head + wanted, surplus - head);
         start += head;
     }
-    (void)madvise(start, wanted, MADV_HUGEPAGE); /* a wish: kernels without huge pages refuse it */
+    uint64_t mapped =
+        atomic_fetch_add_explicit(&mappings->bytes, wanted, memory_order_relaxed) + wanted;
+    if (mapped > HUGE_PAGES_FROM_BYTES) /* a wish: kernels without huge pages refuse it */
+        (void)madvise(start, wanted, MADV_HUGEPAGE);
     return start;
 }
 
 static void *real_alloc(void *context, size_t bytes) {
-    (void)context;
     if (bytes > SIZE_MAX / 2) return NULL; /* the roundings below must not wrap */
-    if (bytes >= MAPPED_BLOCK_BYTES_MIN) return large_alloc(bytes);
+    if (bytes >= MAPPED_BLOCK_BYTES_MIN) return large_alloc((posix_mappings *)context, bytes);
     size_t rounded = bytes == 0 ? INV_CACHE_LINE : (size_t)inv_align_u64(bytes, INV_CACHE_LINE);
     void *block = aligned_alloc(INV_CACHE_LINE, rounded);
     if (block != NULL) memset(block, 0, rounded);
@@ -163,11 +171,12 @@ static void *real_alloc(void *context, size_t bytes) {
 }
 
 static void real_free(void *context, void *pointer, size_t bytes) {
-    (void)context;
+    posix_mappings *mappings = (posix_mappings *)context;
     if (bytes < MAPPED_BLOCK_BYTES_MIN) {
         free(pointer);
         return;
     }
+    atomic_fetch_sub_explicit(&mappings->bytes, mapping_bytes_of(bytes), memory_order_relaxed);
     int failed = munmap(pointer, mapping_bytes_of(bytes));
     INV_ASSERT(failed == 0); /* only a wrong pointer or size can fail here */
 }
@@ -550,9 +559,15 @@ static inv_result posix_sync_directory(void *context, inv_error *error) {
 
 inv_env *inv_env_create(void) {
     inv_env *env = (inv_env *)calloc(1, sizeof *env);
-    if (env == NULL) return NULL;
+    posix_mappings *mappings = (posix_mappings *)calloc(1, sizeof *mappings);
+    if (env == NULL || mappings == NULL) {
+        free(mappings);
+        free(env);
+        return NULL;
+    }
+    env->owned[OWNED_MAPPINGS] = mappings;
     env->clock = (inv_clock){NULL, real_mono_ms, real_mono_ns, real_wall_unix_ms};
-    env->allocator = (inv_allocator){NULL, real_alloc, real_free};
+    env->allocator = (inv_allocator){mappings, real_alloc, real_free};
     env->entropy = (inv_entropy){NULL, real_entropy};
     return env;
 }
@@ -568,6 +583,7 @@ void inv_env_destroy(inv_env *env) {
     if (env == NULL) return;
     directory_destroy((posix_directory *)env->owned[OWNED_DIRECTORY]);
     free(env->owned[OWNED_MANUAL_CLOCK]);
+    free(env->owned[OWNED_MAPPINGS]);
     free(env);
 }
 

@@ -443,6 +443,29 @@ void campaign_corrupt_bytes(const campaign_options *options, campaign_report *re
     report->seconds = campaign_now_seconds() - began;
 }
 
+/* The first segment of a cleanly closed store: each of its bytes, each other value. */
+static bool damage_all_values(damage *d) {
+    const damage_file *file = d->files;
+    while (!is_segment(file) || file->used <= 4096) file++;
+    uint64_t size = 0;
+    uint8_t *bytes = inv_memory_file(d->disk, file->name, &size);
+    if (bytes == NULL) return world_problem(&d->w, "%s is not there", file->name);
+    for (uint64_t offset = 0; offset < size && !out_of_time(d); offset++)
+        for (uint32_t delta = 1; delta < 256; delta++)
+            if (!try_byte(d, bytes, file, offset, (uint8_t)(bytes[offset] ^ delta))) return false;
+    return true;
+}
+
+void campaign_corrupt_all_values(const campaign_options *options, campaign_report *report) {
+    double began = campaign_now_seconds();
+    memset(report, 0, sizeof *report);
+    damage *d = damage_create(options, report);
+    if (build(d, options->seed + 40, DISK_CLEAN, 4096 + 700)) damage_all_values(d);
+    drop(d);
+    free(d);
+    report->seconds = campaign_now_seconds() - began;
+}
+
 void campaign_corrupt_files(const campaign_options *options, campaign_report *report) {
     double began = campaign_now_seconds();
     memset(report, 0, sizeof *report);
