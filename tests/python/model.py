@@ -90,6 +90,7 @@ class Hold:
     places: list[Place]
     ended_as: str = ""
     ended_by: str = ""
+    committed_whole: bool = False
     tombstone: bool = False
 
     def sum(self, name: Literal["held", "allocated", "shipped"]) -> int:
@@ -109,8 +110,10 @@ class Hold:
 
     @property
     def is_committed_whole(self) -> bool:
-        """Nothing was given back: what a whole commit makes of it."""
-        return all(place.allocated + place.shipped == place.qty for place in self.places)
+        """What a whole commit makes of it: one did, or nothing was given back."""
+        return self.committed_whole or all(
+            place.allocated + place.shipped == place.qty for place in self.places
+        )
 
     def by_row(self) -> dict[tuple[str, str], tuple[int, int, int, int]]:
         """(qty, held, allocated, shipped) of each row the reservation has units at."""
@@ -248,7 +251,10 @@ class Model:
         op_id: str | None = None,
     ) -> Answer:
         try:
-            return self._step("commit", reservation_id, lines, op_id, final=final)
+            answer = self._step("commit", reservation_id, lines, op_id, final=final)
+            if lines is None:
+                self.holds[same_id(reservation_id)].committed_whole = True
+            return answer
         except Refusal as refusal:
             if refusal.code != "EXPIRED" or not rehold:
                 raise
@@ -553,6 +559,7 @@ class Model:
         for place in hold.places:
             place.allocated, place.lapsed = place.lapsed, 0
             self.row(place.sku, place.location).allocated += place.allocated
+        hold.committed_whole = True
         return Answer(reheld=True, hold=hold)
 
 

@@ -35,7 +35,7 @@ uint64_t inv_effect_encode(uint8_t *out, const inv_effect *effect) {
     inv_put_u16(out + 2, effect->line_count);
     inv_put_u16(out + 4, effect->seller);
     out[6] = effect->state;
-    out[7] = 0;
+    out[7] = effect->whole;
     inv_put_u32(out + 8, effect->account);
     inv_put_u32(out + 12, effect->body_hash);
     inv_put_u32(out + 16, effect->deadline_ms);
@@ -98,11 +98,12 @@ uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect 
     out->line_count = inv_load_u16(bytes + 2);
     out->seller = inv_load_u16(bytes + 4);
     out->state = bytes[6];
+    out->whole = bytes[7] != 0;
     out->account = inv_load_u32(bytes + 8);
     out->body_hash = inv_load_u32(bytes + 12);
     out->deadline_ms = inv_load_u32(bytes + 16);
     out->reason = out->reference = INV_NUMBER_NONE;
-    if ((flags & ~INV_EFFECT_FLAGS_KNOWN) != 0 || bytes[7] != 0) return 0;
+    if ((flags & ~INV_EFFECT_FLAGS_KNOWN) != 0 || bytes[7] > 1) return 0;
     if (out->line_count > INV_EFFECT_LINE_COUNT_MAX) return 0;
     if (12ull * out->line_count > available - at) return 0;
     out->lines = (const inv_change_line *)(const void *)(bytes + at);
@@ -141,19 +142,21 @@ uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect 
     return at;
 }
 
-void inv_effect_encode_tick(uint8_t out[32], const inv_effect_tick *tick) {
+void inv_effect_encode_tick(uint8_t out[INV_EFFECT_TICK_BYTES], const inv_effect_tick *tick) {
     inv_put_u64(out, tick->wall_unix_ms);
     inv_put_u64(out + 8, tick->window_start_ms);
     inv_put_u64(out + 16, tick->forgotten_lsn);
     inv_put_u64(out + 24, tick->downtime_pending_ms);
+    inv_put_u64(out + 32, tick->stale_before_ms);
 }
 
 bool inv_effect_decode_tick(inv_text blob, inv_effect_tick *out) {
     const uint8_t *bytes = (const uint8_t *)blob.bytes;
-    if (bytes == NULL || blob.length != 32) return false;
+    if (bytes == NULL || blob.length != INV_EFFECT_TICK_BYTES) return false;
     out->wall_unix_ms = inv_load_u64(bytes);
     out->window_start_ms = inv_load_u64(bytes + 8);
     out->forgotten_lsn = inv_load_u64(bytes + 16);
     out->downtime_pending_ms = inv_load_u64(bytes + 24);
+    out->stale_before_ms = inv_load_u64(bytes + 32);
     return true;
 }

@@ -4,7 +4,7 @@
  * applies them and never decides again. An entry in a lane's buffer IS its bytes on disk.
  *
  *    0 u8 kind      1 u8 flags        2 u16 line count    4 u16 seller number
- *    6 u8 state: of the reservation after the change      7 u8 zero
+ *    6 u8 state: of the reservation after the change      7 u8 1: the call named no lines
  *    8 u32 account number            12 u32 body hash
  *   16 u32 deadline, ms after the record's decision time (0: none, or unchanged)
  *   20 id, 16 bytes (see inv_effect_id)
@@ -48,6 +48,7 @@ typedef struct inv_effect_id {
 typedef struct inv_effect {
     uint8_t kind;
     uint8_t state;
+    bool whole; /* commit, ship, release, cancel of all that was left */
     uint16_t line_count;
     uint16_t seller;
     uint32_t account;
@@ -60,12 +61,14 @@ typedef struct inv_effect {
     const inv_change_line *lines;
 } inv_effect;
 
-/* CLOCK_TICK blob: 32 bytes. */
+#define INV_EFFECT_TICK_BYTES 40u
+/* CLOCK_TICK blob. */
 typedef struct inv_effect_tick {
     uint64_t wall_unix_ms;        /* of the machine's clock at the record's decision time */
     uint64_t window_start_ms;     /* ended ids before this engine time may be forgotten */
     uint64_t forgotten_lsn;       /* every ended id whose last change is at or below is forgotten */
     uint64_t downtime_pending_ms; /* downtime not yet added: the grace is running */
+    uint64_t stale_before_ms;     /* a UUIDv7 made before this may have been forgotten */
 } inv_effect_tick;
 
 uint64_t inv_effect_bytes(const inv_effect *effect);
@@ -76,7 +79,7 @@ uint64_t inv_effect_encode(uint8_t *out, const inv_effect *effect);
 /* Decodes the entry at `bytes`; *out points into it. Returns its bytes, 0 when it is malformed. */
 uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect *out);
 
-void inv_effect_encode_tick(uint8_t out[32], const inv_effect_tick *tick);
+void inv_effect_encode_tick(uint8_t out[INV_EFFECT_TICK_BYTES], const inv_effect_tick *tick);
 bool inv_effect_decode_tick(inv_text blob, inv_effect_tick *out);
 
 #endif

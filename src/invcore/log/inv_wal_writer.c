@@ -188,6 +188,7 @@ inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, bool privileged) {
     bool fits_space = wanted + slack <= space;
     if (INV_LIKELY(fits_window && fits_space)) return INV_OK;
     atomic_fetch_sub_explicit(&wal->credit, bytes, memory_order_acq_rel);
+    if (!fits_window) inv_wal_wake(wal);
     if (!fits_space) {
         atomic_fetch_add_explicit(&wal->segment_waits, 1, memory_order_relaxed);
         if (space_low) return INV_DISK_FULL;

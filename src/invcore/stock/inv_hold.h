@@ -38,6 +38,7 @@
 /* A repeat of the call that ended a reservation is a replay, whatever state it is in. */
 #define INV_ENDED_BY_RELEASE 1u
 #define INV_ENDED_BY_CANCEL 2u
+#define INV_COMMITTED_WHOLE 4u /* by a commit of all that was left; also while it lives */
 
 typedef struct inv_hold {
     uint8_t id[16]; /* a UUID's bytes; text: 8 bytes hash, 4 reference of the text, 4 length */

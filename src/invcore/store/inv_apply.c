@@ -206,6 +206,7 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
             return INV_LOG_CORRUPT;
     }
     uint8_t state = inv_state_of(lines, hold->line_count, ended_as(effect->kind));
+    if (effect->kind == INV_ENTRY_COMMIT && effect->whole) hold->ended_by |= INV_COMMITTED_WHOLE;
     hold->state = state & 15u;
     if (was_held && state != INV_STATE_HELD) {
         inv_disarm(store, stripe, ref);

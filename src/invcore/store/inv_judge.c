@@ -271,6 +271,7 @@ int inv_known_op(inv_run *run, inv_job *job, uint8_t kind, inv_ref *out_op) {
     if (code != INV_OK || *out_op == 0) return code;
     const inv_hold *op = inv_hold_at(&run->store->holds, *out_op);
     job->reply->lsn = op->lsn;
+    inv_note_seen(run, job, *out_op);
     if (op->location != kind)
         job->reply->mismatch = INV_FIELD_KIND;
     else if (op->body_hash != job->body_hash)

@@ -99,6 +99,7 @@ static bool is_own_result(uint8_t kind, const inv_hold *hold, const inv_hold_lin
     switch (kind) {
     case INV_CMD_COMMIT:
         if (hold->state != INV_STATE_ALLOCATED) return false;
+        if (hold->ended_by & INV_COMMITTED_WHOLE) return true;
         for (uint32_t i = 0; i < hold->line_count; i++)
             if (lines[i].allocated + lines[i].shipped != lines[i].qty) return false;
         return true;
@@ -106,16 +107,15 @@ static bool is_own_result(uint8_t kind, const inv_hold *hold, const inv_hold_lin
         return hold->state == INV_STATE_SHIPPED;
     case INV_CMD_RELEASE:
         return hold->state == INV_STATE_RELEASED ||
-               (hold->state == INV_STATE_SHIPPED && hold->ended_by == INV_ENDED_BY_RELEASE);
+               (hold->state == INV_STATE_SHIPPED && (hold->ended_by & INV_ENDED_BY_RELEASE));
     default:
         return hold->state == INV_STATE_CANCELLED ||
-               (hold->state == INV_STATE_SHIPPED && hold->ended_by == INV_ENDED_BY_CANCEL);
+               (hold->state == INV_STATE_SHIPPED && (hold->ended_by & INV_ENDED_BY_CANCEL));
     }
 }
 
 /* Takes `qty` of a requested line from one line of the hold (a working copy). */
-static uint32_t take_part(inv_run *run, uint32_t *count, uint8_t kind, inv_hold_line *line,
-                          uint32_t qty) {
+static uint32_t take_part(uint8_t kind, inv_hold_line *line, uint32_t qty) {
     uint32_t held = 0, allocated = 0;
     if (kind == INV_CMD_SHIP) { /* committed units leave first */
         allocated = line->allocated < qty ? line->allocated : qty;
@@ -125,19 +125,25 @@ static uint32_t take_part(inv_run *run, uint32_t *count, uint8_t kind, inv_hold_
         if (kind == INV_CMD_CANCEL) /* the softer promise goes first */
             allocated = line->allocated < qty - held ? line->allocated : qty - held;
     }
-    if (held > 0)
+    line->held -= held;
+    line->allocated -= allocated;
+    return held + allocated;
+}
+
+/* What the working copy has less than the line, as changes: at most two a line, however many of the
+ * asked lines took from it. */
+static void emit_taken(inv_run *run, uint32_t *count, uint8_t kind, const inv_hold_line *line,
+                       const inv_hold_line *left) {
+    if (line->held > left->held)
         add_change(run, count, line,
                    kind == INV_CMD_COMMIT ? INV_OP_COMMIT
                    : kind == INV_CMD_SHIP ? INV_OP_SHIP_HELD
                                           : INV_OP_RELEASE,
-                   held);
-    if (allocated > 0)
+                   line->held - left->held);
+    if (line->allocated > left->allocated)
         add_change(run, count, line,
                    kind == INV_CMD_SHIP ? INV_OP_SHIP_ALLOCATED : INV_OP_CANCEL_ALLOCATED,
-                   allocated);
-    line->held -= held;
-    line->allocated -= allocated;
-    return held + allocated;
+                   line->allocated - left->allocated);
 }
 
 static bool is_asked(const inv_job_line *asked, const inv_hold_line *line) {
@@ -158,8 +164,7 @@ static int part_changes(inv_run *run, inv_job *job, const inv_hold *hold,
         inv_job_line *asked = &job->lines[i];
         uint32_t left = asked->qty;
         for (uint32_t k = 0; k < n && left > 0; k++)
-            if (is_asked(asked, &run->work[k]))
-                left -= take_part(run, &count, kind, &run->work[k], left);
+            if (is_asked(asked, &run->work[k])) left -= take_part(kind, &run->work[k], left);
         if (left == 0) continue;
         inv_reply_line *out = inv_add_reply_line(job->reply);
         if (out == NULL) continue;
@@ -171,10 +176,11 @@ static int part_changes(inv_run *run, inv_job *job, const inv_hold *hold,
         out->available_to_promise = asked->qty - left;
     }
     if (job->reply->line_count > 0) return INV_OVER_COMMIT;
-    if (kind == INV_CMD_COMMIT && !job->command->keep_rest)
-        for (uint32_t i = 0; i < n; i++)
-            if (run->work[i].held > 0)
-                add_change(run, &count, &run->work[i], INV_OP_RELEASE, run->work[i].held);
+    for (uint32_t i = 0; i < n; i++) {
+        emit_taken(run, &count, kind, &lines[i], &run->work[i]);
+        if (kind == INV_CMD_COMMIT && !job->command->keep_rest && run->work[i].held > 0)
+            add_change(run, &count, &lines[i], INV_OP_RELEASE, run->work[i].held);
+    }
     *out_count = count;
     return INV_OK;
 }
@@ -240,17 +246,13 @@ static int remember_unknown(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
     uint32_t home = (uint32_t)job->id.hash & (store->stripe_count - 1), reference;
     if (!inv_run_has(run, home)) return inv_need_stripe(run, home);
-    if (job->seller == INV_NUMBER_NONE) { /* the seller's number is part of the id */
-        inv_result known =
-            inv_intern(run, &store->sellers, INV_NAME_SELLER, job->seller_text, &job->seller);
-        if (known != INV_OK) return known;
-        job->id.seller = job->seller;
-    }
+    inv_result result = inv_intern_all(run, job, &reference);
+    if (result != INV_OK) return result;
+    job->id.seller = job->seller; /* part of the id, and perhaps new */
     inv_hold_shard *shard = inv_holds_shard(&store->holds, job->id.hash);
     inv_lock_take(&shard->lock);
-    inv_result result = inv_holds_reserve_locked(&store->holds, shard);
+    result = inv_holds_reserve_locked(&store->holds, shard);
     bool raced = inv_holds_find_locked(&store->holds, shard, &job->id) != 0;
-    if (result == INV_OK && !raced) result = inv_intern_all(run, job, &reference);
     inv_ref ref = 0;
     if (result == INV_OK && !raced) ref = inv_apply_create_locked(store, &job->id, home, shard);
     inv_lock_give(&shard->lock);
@@ -315,6 +317,7 @@ static int move_units(inv_run *run, inv_job *job, inv_ref ref, uint32_t count, b
     }
     inv_hash_body(job);
     inv_effect effect = {.kind = inv_entry_kind_of(job->command->kind),
+                         .whole = !job->command->partial,
                          .line_count = (uint16_t)count,
                          .seller = (uint16_t)job->seller,
                          .account = job->account,
@@ -388,6 +391,7 @@ int inv_judge_moves(inv_run *run, inv_job *job) {
         hold->state == INV_STATE_HELD || (live && (kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL));
     inv_fill_reservation(store, ref, job->reply);
     if (!may) {
+        inv_note_seen(run, job, ref);
         if (hold->state == INV_STATE_EXPIRED && kind == INV_CMD_COMMIT && command->rehold &&
             !command->partial)
             return rehold(run, job, ref, lines);

@@ -131,6 +131,7 @@ static int replay_reserve(inv_run *run, inv_job *job, inv_ref ref, uint64_t line
                           bool comparable) {
     const inv_hold *hold = inv_hold_at(&run->store->holds, ref);
     inv_fill_reservation(run->store, ref, job->reply);
+    inv_note_seen(run, job, ref);
     if (hold->kind & INV_HOLD_NO_BODY) return INV_ALREADY_RELEASED;
     if (comparable && hold->body_hash == job->body_hash) return INV_REPLAYED;
     if (hold->state == INV_STATE_HELD || hold->state == INV_STATE_ALLOCATED) {
@@ -186,14 +187,13 @@ static uint32_t home_and_times(const inv_run *run, const inv_job *job, uint64_t 
     return home;
 }
 
-/* Takes what a new reservation needs, the shard locked. The hold is in the index, not yet filled.
- */
+/* Takes what a new reservation needs, the shard locked; names are interned already (the names lock
+ * ranks before a shard). The hold is in the index, not yet filled. */
 static inv_result open_hold(inv_run *run, inv_job *job, uint32_t home, uint32_t line_count,
-                            inv_hold_shard *shard, inv_ref *out_ref, uint32_t *out_reference) {
+                            inv_hold_shard *shard, inv_ref *out_ref) {
     inv_store *store = run->store;
     inv_result result = inv_holds_reserve_locked(&store->holds, shard);
     if (result == INV_OK) result = inv_apply_reserve_wheel(store, home);
-    if (result == INV_OK) result = inv_intern_all(run, job, out_reference);
     if (result != INV_OK) return result;
     *out_ref = inv_apply_create_locked(store, &job->id, home, shard);
     if (*out_ref == 0) return INV_NO_MEMORY;
@@ -255,17 +255,24 @@ int inv_judge_reserve(inv_run *run, inv_job *job) {
         if (!inv_run_has(run, stripe)) return inv_need_stripe(run, stripe);
         return replay_reserve(run, job, ref, lines, comparable);
     }
+    inv_lock_give(&shard->lock);
     if (is_stale(store, &job->id)) code = INV_STALE_ID;
     if (code != INV_OK) {
-        inv_lock_give(&shard->lock);
         if (code == INV_LIMIT_EXCEEDED) {
             job->reply->field = "lines";
             job->reply->limit = INV_LINE_COUNT_MAX;
         }
         return code == INV_INSUFFICIENT ? refuse_short(run, job) : code;
     }
-    inv_result result = open_hold(run, job, home, count, shard, &ref, &reference);
+    inv_result result = inv_intern_all(run, job, &reference);
+    if (result != INV_OK) return result;
+    job->id.seller = job->seller;
+    inv_lock_take(&shard->lock);
+    /* The same id may have come in through another stripe meanwhile. */
+    bool raced = inv_holds_find_locked(&store->holds, shard, &job->id) != 0;
+    if (!raced) result = open_hold(run, job, home, count, shard, &ref);
     inv_lock_give(&shard->lock);
+    if (raced) return INV_NEED_STRIPES;
     if (result != INV_OK) return result;
 
     if (count > 1) order_changes(run, count);

@@ -166,6 +166,7 @@ static inv_result replay_hold(inv_store *store, const inv_effect *effect, uint64
 static inv_result replay_entry(replay *state, const inv_effect *effect, uint64_t time_ms,
                                uint64_t lsn, uint64_t record_end) {
     inv_store *store = state->store;
+    const inv_effect_tick before = state->tick;
     inv_result result;
     if (effect->kind != INV_ENTRY_NAME && effect->kind != INV_ENTRY_CLOCK_TICK) {
         if (!numbers_known(store, effect)) return INV_LOG_CORRUPT;
@@ -177,9 +178,11 @@ static inv_result replay_entry(replay *state, const inv_effect *effect, uint64_t
         return replay_name(store, effect);
     case INV_ENTRY_CLOCK_TICK:
         if (!inv_effect_decode_tick(effect->blob, &state->tick)) return INV_LOG_CORRUPT;
+        /* Live code forgets after the tick is logged, and a late commit may come in between: it has
+         * finished forgetting by the next tick. */
+        if (state->ticked) inv_forget(store, before.window_start_ms, before.forgotten_lsn);
         state->ticked = true;
         state->tick_ms = time_ms;
-        inv_forget(store, state->tick.window_start_ms, state->tick.forgotten_lsn);
         atomic_store_explicit(&store->ids_lsn, record_end, memory_order_relaxed);
         return INV_OK;
     case INV_ENTRY_RESERVE:
@@ -340,8 +343,11 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
     const inv_env *env = store->env;
     uint64_t relog_bytes = verdict->end_lsn - verdict->relog_lsn;
     uint64_t segment_bytes = store->options.segment_bytes;
-    if (segment_bytes < 2 * INV_WAL_HEADER_BYTES + relog_bytes)
-        segment_bytes = inv_align_u64(2 * INV_WAL_HEADER_BYTES + relog_bytes, 4096);
+    /* Beside what is written again there must be room for the tick, with all the slack credit asks
+     * for; the segment that follows is prepared only later. */
+    uint64_t slack = inv_min_u64((segment_bytes - INV_WAL_HEADER_BYTES) / 4, 1u << 20);
+    uint64_t least = 2 * INV_WAL_HEADER_BYTES + relog_bytes + 2 * slack + store->record_bytes_max;
+    if (relog_bytes > 0 && segment_bytes < least) segment_bytes = inv_align_u64(least, 4096);
     uint8_t *relog = relog_bytes == 0 ? NULL : inv_env_alloc(env, relog_bytes);
     if (relog_bytes > 0 && relog == NULL)
         return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the tail of the log");
@@ -410,7 +416,7 @@ static void resume_time(inv_store *store, const replay *state, bool exists) {
     down = inv_min_u64(down + state->tick.downtime_pending_ms, store->options.downtime_ms_max);
     store->recovery.downtime_ms = down;
     inv_time_start(store, state->engine_ms, down, true);
-    atomic_store_explicit(&store->window_start_ms, state->tick.window_start_ms,
+    atomic_store_explicit(&store->window_start_ms, state->tick.stale_before_ms,
                           memory_order_relaxed);
 }
 
@@ -420,8 +426,18 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
     if (chain->link_count == 0) return INV_OK;
     store->replaying = true;
     inv_result result = inv_wal_scan(chain, replay_record, state, verdict, error);
+    if (result == INV_OK && state->ticked)
+        inv_forget(store, state->tick.window_start_ms, state->tick.forgotten_lsn);
     store->replaying = false;
     if (result == INV_OK) result = build_wheels(store, state->engine_ms);
+    return result;
+}
+
+static inv_result first_tick(inv_store *store) {
+    inv_lane *lane = inv_lane_claim(&store->lanes);
+    uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_relaxed);
+    inv_result result = inv_time_tick(store, lane, now, store->downtime_pending_ms);
+    inv_lane_give(lane);
     return result;
 }
 
@@ -451,7 +467,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
         atomic_store_explicit(&store->wal.durable, verdict.end_lsn, memory_order_release);
     } else if (result == INV_OK) {
         result = begin_segment(store, &chain, &wal_state, &verdict, error);
-        if (result == INV_OK) result = inv_time_tick(store);
+        if (result == INV_OK) result = first_tick(store);
         if (result == INV_BUSY && INV_PLANTED(INV_PLANT_APPEND_RECOVERED)) result = INV_OK;
         bool synced;
         if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);

@@ -118,6 +118,14 @@ uint64_t inv_run_encode(inv_run *run, const inv_effect *effect) {
     return run->payload_bytes;
 }
 
+/* An answer that shows a hold which an earlier command of this run changed: its lsn is that
+ * change's. */
+static void patch_seen(const inv_run *run, const inv_job *job, uint64_t payload_lsn) {
+    for (uint32_t i = 0; i < job->seen_patches; i++)
+        if (run->patches[i].ref == job->seen)
+            job->reply->lsn = payload_lsn + run->patches[i].end_offset;
+}
+
 /* Now that the lsn is known: into holds and replies. */
 static void patch_lsns(inv_run *run, uint64_t payload_lsn, uint64_t end) {
     inv_store *store = run->store;
@@ -130,6 +138,7 @@ static void patch_lsns(inv_run *run, uint64_t payload_lsn, uint64_t end) {
             job->reply->lsn = payload_lsn + job->end_offset;
             job->reply->level.lsn = job->reply->lsn;
         }
+        if (job->end_offset == 0 && job->seen != 0) patch_seen(run, job, payload_lsn);
         /* A refusal may have seen what an earlier command of the run changed. */
         if (!job->done) job->reply->observed_lsn = end;
     }
@@ -336,14 +345,13 @@ static inv_result run_alone(inv_run *run, const inv_command *command, inv_reply 
             count_outcome(run, &run->jobs[0]);
             return INV_OK;
         }
-        /* inv_judge has added to the set what it wants; give back the locks and keep the set. */
-        INV_ASSERT(run->touched_count == 0 && run->pending_count == 0);
-        if (run->names_locked) inv_lock_give(&store->names_lock);
+        /* inv_judge has added to the set what it wants: give back the locks and keep the set. Names
+         * it took before it found that it was raced are logged and published. */
         more_count = run->stripe_count;
         run->stripe_count = locked;
-        for (uint32_t i = 0; i < locked; i++)
-            if (!INV_PLANTED(INV_PLANT_NO_STRIPE_LOCK))
-                inv_lock_give(&store->stripes[run->stripes[i]].lock);
+        (void)inv_run_finish(run);
+        for (uint32_t i = 0; i < more_count; i++)
+            run->locked_bits[run->stripes[i] / 64] |= 1ull << (run->stripes[i] % 64);
         inv_wal_credit_give(&store->wal, credit);
     }
 }

@@ -180,7 +180,11 @@ static inv_result close_log(inv_store *store, inv_error *error) {
     inv_result result = INV_OK;
     if (store->wal.in_memory) return INV_OK;
     inv_lock_take(&store->time_lock);
-    if (!inv_wal_failed(&store->wal)) result = inv_time_tick(store);
+    inv_lane *lane = inv_lane_claim(&store->lanes);
+    uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_relaxed);
+    if (!inv_wal_failed(&store->wal))
+        result = inv_time_tick(store, lane, now, store->downtime_pending_ms);
+    inv_lane_give(lane);
     if (result == INV_BUSY || result == INV_DISK_FULL) result = INV_OK; /* only the time is older */
     inv_lock_give(&store->time_lock);
     if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
@@ -285,31 +289,52 @@ inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, 
 /* ---- waiting
  * --------------------------------------------------------------------------------------- */
 
+/* An lsn nobody has given out yet can't become safe once the store closes. */
+static bool never_comes(inv_store *store, uint64_t lsn) {
+    return atomic_load_explicit(&store->closing, memory_order_seq_cst) != 0 &&
+           lsn > atomic_load_explicit(&store->wal.tail, memory_order_acquire);
+}
+
 /* Counts the caller as parked, so that close() answers it before the store is gone. */
 static inv_result wait_durable(inv_store *store, uint64_t lsn, uint32_t timeout_ms) {
     if (inv_wal_durable(&store->wal) >= lsn) return INV_OK;
-    atomic_fetch_add_explicit(&store->parked, 1, memory_order_acq_rel);
-    inv_result result = inv_wal_wait(&store->wal, lsn, timeout_ms);
+    atomic_fetch_add_explicit(&store->parked, 1, memory_order_seq_cst);
+    inv_result result =
+        never_comes(store, lsn) ? INV_STORE_CLOSED : inv_wal_wait(&store->wal, lsn, timeout_ms);
     atomic_fetch_sub_explicit(&store->parked, 1, memory_order_release);
     return result;
+}
+
+/* The page cache covers it once every appender below is done copying: microseconds. */
+static inv_result wait_copied(inv_store *store, uint64_t lsn, uint32_t timeout_ms) {
+    const inv_clock *clock = &store->env->clock;
+    inv_result result = INV_OK;
+    uint64_t began = 0;
+    atomic_fetch_add_explicit(&store->parked, 1, memory_order_seq_cst);
+    for (uint32_t spin = 1; result == INV_OK && inv_wal_prefix(&store->wal) < lsn; spin++) {
+        if (inv_wal_failed(&store->wal)) result = INV_STORE_FAILED;
+        if (never_comes(store, lsn)) result = INV_STORE_CLOSED;
+        if (spin % 1024 == 0) {
+            uint64_t now = clock->mono_ns(clock->context) / 1000000;
+            if (began == 0) began = now;
+            if (now - began >= timeout_ms) result = INV_BUSY;
+        }
+        inv_cpu_yield();
+    }
+    atomic_fetch_sub_explicit(&store->parked, 1, memory_order_release);
+    return result != INV_OK ? result : inv_wal_failed(&store->wal) ? INV_STORE_FAILED : INV_OK;
 }
 
 inv_result inv_store_wait(inv_store *store, uint64_t lsn, uint32_t timeout_ms) {
     switch (store->options.durability) {
     case INV_MEMORY:
         return INV_OK;
-    case INV_DURABLE:
-        return wait_durable(store, lsn, timeout_ms);
     case INV_INTERVAL:
+        return wait_copied(store, lsn, timeout_ms);
+    case INV_DURABLE:
         break;
     }
-    /* The page cache covers it once every appender below is done copying: microseconds. */
-    for (uint32_t spin = 0; inv_wal_prefix(&store->wal) < lsn; spin++) {
-        if (inv_wal_failed(&store->wal)) return INV_STORE_FAILED;
-        if (timeout_ms == 0 && spin > 1000) return INV_BUSY;
-        inv_cpu_yield();
-    }
-    return inv_wal_failed(&store->wal) ? INV_STORE_FAILED : INV_OK;
+    return wait_durable(store, lsn, timeout_ms);
 }
 
 inv_result inv_store_barrier(inv_store *store, uint64_t lsn, uint32_t timeout_ms) {
@@ -355,15 +380,15 @@ void inv_store_run_flusher(inv_store *store) {
 }
 
 void inv_store_run_timekeeper(inv_store *store) {
+    uint64_t expired = 0;
     loop_begin(store);
     while (!stopped(store)) {
         bool more;
         inv_result result = inv_store_advance(store, 65536, &more);
         if (result == INV_STORE_CLOSED || result == INV_STORE_FAILED) break;
-        if (more)
-            inv_cpu_yield(); /* expiries wait, perhaps for the log: let others in */
-        else
-            nap(TICK_SLEEP_MS);
+        uint64_t before = expired;
+        expired = inv_lanes_sum(&store->lanes, INV_COUNT_EXPIRED);
+        if (!more || expired == before) nap(TICK_SLEEP_MS); /* nothing due, or the log is behind */
     }
     loop_end(store);
 }
@@ -693,6 +718,10 @@ inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text sell
             where[missing++] = at + piece;
         }
         inv_lane_give(lane);
+        /* A number found may be younger than the last sync: it holds only once its name is durable.
+         */
+        *out_lsn =
+            inv_max_u64(*out_lsn, atomic_load_explicit(&store->wal.tail, memory_order_acquire));
         at += piece;
         if (missing == 0) continue;
         result = inv_store_execute(store, commands, missing, replies);

@@ -12,8 +12,8 @@
  * piece of code that live commands and replay share inv_time.c     expiry, clock ticks, forgetting
  * ended ids inv_recover.c  replay and a new segment    inv_check.c  proof
  *
- * LOCK RANK: stripes ascending, then one index shard, then the names lock, then the log tail. A
- * stripe is never taken while holding a shard or the names lock.
+ * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index
+ * shard, then the log tail. Nothing is interned while a shard is held.
  *
  * TIME. T = now_ms, announced by the timekeeper. A stripe's time is min(T, next_due - 1): it waits
  * until every hold homed there with deadline <= T has been expired and logged. So no code here
@@ -81,6 +81,8 @@ typedef struct inv_job { /* a command whose form is right */
     uint64_t ttl_ms;
     uint32_t body_hash;
     uint64_t body_lines, body_extra; /* what it is a hash of, beside the command's own fields */
+    inv_ref seen;                    /* a hold shown in the answer without being changed */
+    uint32_t seen_patches;           /* patches there were by then */
     uint64_t end_offset;             /* of its entry in the payload; 0 = none */
 } inv_job;
 
@@ -246,7 +248,9 @@ uint8_t inv_state_of(const inv_hold_line *lines, uint32_t line_count, uint8_t en
 /* ---- inv_time.c
  * ------------------------------------------------------------------------------------- */
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace);
-INV_MUST_USE inv_result inv_time_tick(inv_store *store);
+/* Logs a tick at engine time now_ms; the caller holds time_lock (or is alone). */
+INV_MUST_USE inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now_ms,
+                                      uint64_t downtime_pending_ms);
 /* Forgets ended ids: those that ended before window_start_ms or whose last change is at or below
  * lsn. A tick says which; live code and replay forget the same. */
 void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn);

@@ -121,7 +121,7 @@ static void find_excess(inv_store *store, uint64_t excess, uint64_t *lsn, uint64
     for (; excess > 0 && count > 0; excess--) {
         inv_stripe *stripe = &store->stripes[heap[0].stripe];
         *lsn = inv_max_u64(*lsn, heap[0].lsn);
-        *window_ms = inv_max_u64(*window_ms, heap[0].ended_ms);
+        *window_ms = inv_max_u64(*window_ms, heap[0].ended_ms + 1);
         inv_lock_take(&stripe->lock);
         const inv_hold *hold = inv_hold_at(&store->holds, heap[0].ref);
         inv_ref next = hold->lsn == heap[0].lsn ? hold->next : 0;
@@ -142,35 +142,33 @@ static bool must_forget(const inv_store *store) {
 
 /* What ids this tick lets go. window_start for STALE_ID also covers those forgotten for their
  * number. */
-static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *tick,
-                              uint64_t *out_stale_before) {
+static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *tick) {
     uint64_t retention = store->options.id_retention_ms;
     uint64_t total = atomic_load_explicit(&store->holds.ended_total, memory_order_relaxed);
     tick->window_start_ms = now > retention ? now - retention : 0;
     tick->forgotten_lsn = 0;
-    *out_stale_before = tick->window_start_ms;
+    /* What was once forgotten for its number stays forgotten: this window never moves back. */
+    uint64_t stale_before = inv_max_u64(
+        tick->window_start_ms, atomic_load_explicit(&store->window_start_ms, memory_order_relaxed));
     if (total > store->options.ended_ids_max)
         find_excess(store, total - store->options.ended_ids_max, &tick->forgotten_lsn,
-                    out_stale_before);
+                    &stale_before);
+    tick->stale_before_ms = stale_before;
 }
 
-inv_result inv_time_tick(inv_store *store) {
-    inv_lane *lane = inv_lane_claim(&store->lanes);
+inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now,
+                         uint64_t downtime_pending_ms) {
     inv_run *run = inv_run_of(store, lane);
     const inv_clock *clock = &store->env->clock;
-    uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire), stale_before;
-    uint64_t credit =
-        inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES + 40);
+    uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
+                                           INV_EFFECT_TICK_BYTES + 8);
     inv_result result =
         run == NULL ? INV_NO_MEMORY : inv_wal_credit_take(&store->wal, credit, true);
-    if (result != INV_OK) {
-        inv_lane_give(lane);
-        return result;
-    }
+    if (result != INV_OK) return result;
     inv_effect_tick tick = {.wall_unix_ms = clock->wall_unix_ms(clock->context),
-                            .downtime_pending_ms = store->downtime_pending_ms};
-    decide_forgetting(store, now, &tick, &stale_before);
-    uint8_t blob[32];
+                            .downtime_pending_ms = downtime_pending_ms};
+    decide_forgetting(store, now, &tick);
+    uint8_t blob[INV_EFFECT_TICK_BYTES];
     inv_effect_encode_tick(blob, &tick);
     inv_effect effect = {.kind = INV_ENTRY_CLOCK_TICK,
                          .reason = INV_NUMBER_NONE,
@@ -181,15 +179,13 @@ inv_result inv_time_tick(inv_store *store) {
     (void)inv_run_encode(run, &effect);
     uint64_t end = inv_run_finish(run);
     inv_wal_credit_give(&store->wal, credit);
-    inv_lane_give(lane);
     store->tick_last_ms = now;
     store->tick_last_tail = end;
-    atomic_store_explicit(&store->wall_offset_ms,
-                          tick.wall_unix_ms - now - store->downtime_pending_ms,
+    atomic_store_explicit(&store->wall_offset_ms, tick.wall_unix_ms - now - downtime_pending_ms,
                           memory_order_relaxed);
     /* Whoever finds an id unknown from here on has observed this tick. */
     atomic_store_explicit(&store->ids_lsn, end, memory_order_release);
-    atomic_store_explicit(&store->window_start_ms, stale_before, memory_order_release);
+    atomic_store_explicit(&store->window_start_ms, tick.stale_before_ms, memory_order_release);
     inv_forget(store, tick.window_start_ms, tick.forgotten_lsn);
     return INV_OK;
 }
@@ -298,15 +294,19 @@ static inv_result expire_some(inv_store *store, inv_run *run, uint32_t home, uin
     return INV_OK;
 }
 
-static uint64_t announce(inv_store *store) {
+static uint64_t announce(inv_store *store, inv_lane *lane) {
     const inv_clock *clock = &store->env->clock;
     uint64_t mono = clock->mono_ms(clock->context);
     uint64_t now = store->anchor_engine_ms + (mono - store->anchor_mono_ms);
     if (store->downtime_pending_ms > 0 && now >= store->grace_until_ms) {
-        store->anchor_engine_ms += store->downtime_pending_ms;
-        now += store->downtime_pending_ms;
-        store->downtime_pending_ms = 0;
-        store->tick_last_ms = 0; /* a tick at once: the step is part of the log */
+        /* The step is in the log before anybody sees it: no later record may carry the new time
+         * while the last tick still says that the downtime is pending. Without credit it waits. */
+        uint64_t stepped = now + store->downtime_pending_ms;
+        if (store->options.read_only || inv_time_tick(store, lane, stepped, 0) == INV_OK) {
+            store->anchor_engine_ms += store->downtime_pending_ms;
+            store->downtime_pending_ms = 0;
+            now = stepped;
+        }
     }
     now = inv_max_u64(now, atomic_load_explicit(&store->now_ms, memory_order_relaxed));
     atomic_store_explicit(&store->now_ms, now, memory_order_release);
@@ -352,16 +352,16 @@ inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max, bool *
     *out_more = false;
     if (!inv_store_enter(store, &lane, &result)) return result;
     inv_lock_take(&store->time_lock);
-    uint64_t now = announce(store);
+    uint64_t now = announce(store, lane);
     result = sweep(store, lane, now, expire_count_max, out_more);
-    inv_lane_give(lane);
     bool active =
         atomic_load_explicit(&store->wal.tail, memory_order_relaxed) != store->tick_last_tail ||
         store->downtime_pending_ms > 0;
     bool due = now >= store->tick_last_ms + INV_TICK_MS && (active || !store->wal.in_memory);
     if (result == INV_OK && !store->options.read_only && (due || must_forget(store)))
-        result = inv_time_tick(store);
+        result = inv_time_tick(store, lane, now, store->downtime_pending_ms);
     inv_lock_give(&store->time_lock);
+    inv_lane_give(lane);
     if (result == INV_BUSY) {
         *out_more = true;
         return INV_OK;

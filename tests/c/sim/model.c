@@ -370,8 +370,9 @@ static int judge_order(const model_hold *hold, uint8_t kind) {
     if (kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL) open = open || sum.allocated > 0;
     if (open) return INV_OK;
     if (sum.allocated > 0)
-        return kind == INV_CMD_COMMIT && hold_is_whole(hold) ? INV_REPLAYED
-                                                             : INV_ALREADY_COMMITTED;
+        return kind == INV_CMD_COMMIT && (hold->committed_whole || hold_is_whole(hold))
+                   ? INV_REPLAYED
+                   : INV_ALREADY_COMMITTED;
     if (sum.shipped > 0) {
         bool own = kind == INV_CMD_SHIP || (kind == INV_CMD_RELEASE && hold->ended_by == kind) ||
                    (kind == INV_CMD_CANCEL && hold->ended_by == kind);
@@ -525,6 +526,7 @@ static void judge_rehold(model *m, model_hold *hold, model_reply *out) {
         place->lapsed = 0;
     }
     hold->ended_at_ms = 0;
+    hold->committed_whole = true;
     answer_hold(hold, INV_OK, out);
     out->reheld = true;
 }
@@ -566,6 +568,8 @@ static void judge_by_id(model *m, const model_command *command, model_reply *out
     }
     if (code == INV_OK) {
         code = judge_move(m, hold, command, out);
+        if (code == INV_OK && command->kind == INV_CMD_COMMIT && !command->partial)
+            hold->committed_whole = true;
         bool cancelled = command->kind == INV_CMD_CANCEL;
         if (code == INV_OK)
             hold_end(m, hold, cancelled ? INV_STATE_CANCELLED : INV_STATE_RELEASED,

@@ -56,6 +56,7 @@ typedef struct model_hold {
     bool known;
     bool tombstone;    /* released before it was ever reserved */
     uint8_t ended_as;  /* state once nothing is held, allocated or shipped */
+    bool committed_whole; /* by a commit that named no lines */
     uint8_t ended_by;  /* kind of the call that left nothing open; 0: none, or the deadline */
     bool use_safety_stock;
     uint32_t account;

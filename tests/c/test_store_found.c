@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_store_found.c: defects a review found, each once a way to lose, double or stop something. They
+ * stay here so that none comes back.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "shop.h"
+
+static shop s;
+
+static void uuid_v7(char out[37], uint64_t unix_ms, uint32_t number) {
+    snprintf(out, 37, "%08x-%04x-7000-8000-%012x", (uint32_t)(unix_ms >> 16),
+             (uint32_t)(unix_ms & 0xffff), number);
+}
+
+/* The names lock and an index shard were once taken in both orders: two batches with references
+ * stopped each other for good. */
+typedef struct booker {
+    inv_store *store;
+    const char *sku;
+    uint32_t number;
+    _Atomic uint32_t batches;
+} booker;
+
+static void *book(void *argument) {
+    booker *me = argument;
+    char ids[8][32];
+    inv_line line = shop_line(me->sku, NULL, 1);
+    for (uint32_t n = 0; n < 4000; n++) {
+        inv_command commands[8];
+        inv_reply replies[8];
+        memset(replies, 0, sizeof replies);
+        for (uint32_t k = 0; k < 8; k++) {
+            snprintf(ids[k], sizeof ids[k], "%u-%u-%u", me->number, n, k);
+            commands[k] = shop_command(INV_CMD_RESERVE, ids[k], &line, 1);
+            commands[k].reference = shop_text("PO-1");
+        }
+        if (inv_store_execute(me->store, commands, 8, replies) != INV_OK) return NULL;
+        atomic_fetch_add(&me->batches, 1);
+    }
+    return NULL;
+}
+
+INV_TEST(batches_with_references_do_not_stop_each_other) {
+    shop_init(&s, false);
+    s.options.stripe_bits = 4;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    booker bookers[4];
+    pthread_t threads[4];
+    static const char *const skus[] = {"A", "B", "C", "D"};
+    for (uint32_t i = 0; i < 4; i++)
+        CHECK_EQ(shop_receive(&s, skus[i], "W", 1000000), INV_OK);
+    for (uint32_t i = 0; i < 4; i++) {
+        bookers[i] = (booker){.store = s.store, .sku = skus[i], .number = i};
+        CHECK_EQ(pthread_create(&threads[i], NULL, book, &bookers[i]), 0);
+    }
+    for (uint32_t i = 0; i < 4; i++) pthread_join(threads[i], NULL); /* ctest's time-out judges */
+    for (uint32_t i = 0; i < 4; i++) CHECK_EQ(atomic_load(&bookers[i].batches), 4000);
+    shop_end(&s);
+}
+
+/* Ids forgotten for their number were stale only until the next tick, or until a restart. */
+INV_TEST(an_id_forgotten_for_its_number_stays_stale) {
+    static char ids[4][37];
+    shop_init(&s, true);
+    s.options.ended_ids_max = 1;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(shop_receive(&s, "A", "W", 100), INV_OK);
+    shop_advance(&s, 1000);
+    for (uint32_t i = 0; i < 4; i++) {
+        uuid_v7(ids[i], s.clock_ms, i);
+        CHECK_EQ(shop_reserve(&s, ids[i], "A", "W", 5, 60000), INV_OK);
+        CHECK_EQ(shop_by_id(&s, INV_CMD_SHIP, ids[i]), INV_OK);
+        shop_advance(&s, 10);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_EQ(shop_reserve(&s, ids[0], "A", "W", 5, 60000), INV_STALE_ID);
+        if (i == 0) shop_advance(&s, 1100);
+        if (i == 1) shop_reopen(&s, false);
+    }
+    CHECK(shop_figures(&s, "A", "W", 80, 0, 0));
+    shop_end(&s);
+}
+
+/* A located and a free line may take from one line of the hold: once three changes of it, though two
+ * were paid for, and with enough lines an abort. */
+INV_TEST(a_part_takes_a_line_in_one_piece) {
+    shop_init(&s, true);
+    s.options.segment_bytes = 4u << 20;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    static char names[1500][8];
+    static inv_line lines[1501];
+    for (uint32_t i = 0; i < 1500; i++) {
+        snprintf(names[i], sizeof names[i], "L%u", i);
+        CHECK_EQ(shop_receive(&s, "A", names[i], 3), INV_OK);
+        lines[i] = shop_line("A", names[i], 3);
+        if (i % 64 == 63) shop_settle(&s);
+    }
+    CHECK_EQ(shop_cart(&s, "big", lines, 1500, 60000), INV_OK);
+    for (uint32_t i = 0; i < 1500; i++) lines[i].qty = 1;
+    inv_command part = shop_command(INV_CMD_COMMIT, "big", lines, 1500);
+    part.partial = part.keep_rest = true;
+    CHECK_EQ(shop_do(&s, &part), INV_OK);
+    for (uint32_t i = 0; i < 1500; i++) lines[i].qty = 2;
+    lines[1500] = shop_line("A", NULL, 1500);
+    part = shop_command(INV_CMD_SHIP, "big", lines, 1501);
+    part.partial = true;
+    CHECK_EQ(shop_do(&s, &part), INV_OK);
+    CHECK(shop_figures(&s, "A", "L1499", 0, 0, 0));
+    shop_reopen(&s, true);
+    CHECK_EQ(shop_state(&s, "big"), INV_STATE_SHIPPED);
+    shop_end(&s);
+}
+
+/* The downtime is added once, whatever happens at the end of the grace. */
+INV_TEST(downtime_is_counted_once) {
+    shop_init(&s, true);
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(shop_receive(&s, "A", "W", 5), INV_OK);
+    shop_reopen(&s, true);
+    for (uint32_t i = 0; i < 2; i++) {
+        s.clock_ms += 3600000;
+        inv_env_set_clock(s.env, s.clock_ms);
+        shop_reopen(&s, true);
+        shop_advance(&s, 10000); /* the grace ends, the step is taken, the power goes */
+        CHECK_EQ(shop_receive(&s, "A", "W", 1), INV_OK);
+    }
+    inv_metrics metrics;
+    inv_store_metrics(s.store, &metrics);
+    CHECK(metrics.now_unix_ms <= s.clock_ms);
+    shop_end(&s);
+}
+
+INV_TEST(a_smaller_segment_size_opens_a_long_tail) {
+    shop_init(&s, true);
+    s.options.segment_bytes = 64u << 20;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    shop_settle(&s);
+    CHECK_EQ(shop_receive(&s, "A", "W", 1000000), INV_OK);
+    static char ids[64][16];
+    static inv_command commands[64];
+    static inv_reply replies[64];
+    inv_line line = shop_line("A", "W", 1);
+    for (uint32_t n = 0; n < 900; n++) { /* some 4 MiB that nobody has flushed */
+        for (uint32_t i = 0; i < 64; i++) {
+            snprintf(ids[i], sizeof ids[i], "r%u-%u", n, i);
+            commands[i] = shop_command(INV_CMD_RESERVE, ids[i], &line, 1);
+        }
+        memset(replies, 0, sizeof replies);
+        CHECK_EQ(inv_store_execute(s.store, commands, 64, replies), INV_OK);
+    }
+    s.options.segment_bytes = 4u << 20;
+    inv_store_destroy(s.store); /* the process died, the page cache lives */
+    s.store = NULL;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(shop_level(&s, "A", "W").held, 57600);
+    shop_end(&s);
+}
+
+INV_TEST(a_repeated_whole_commit_is_a_replay) {
+    shop_start(&s, true);
+    CHECK_EQ(shop_receive(&s, "A", "W", 10), INV_OK);
+    CHECK_EQ(shop_reserve(&s, "r", "A", "W", 10, 60000), INV_OK);
+    inv_line line = shop_line("A", "W", 3);
+    inv_command part = shop_command(INV_CMD_RELEASE, "r", &line, 1);
+    part.partial = true;
+    CHECK_EQ(shop_do(&s, &part), INV_OK);
+    CHECK_EQ(shop_by_id(&s, INV_CMD_COMMIT, "r"), INV_OK);
+    CHECK_EQ(shop_by_id(&s, INV_CMD_COMMIT, "r"), INV_REPLAYED);
+    shop_reopen(&s, true);
+    CHECK_EQ(shop_by_id(&s, INV_CMD_COMMIT, "r"), INV_REPLAYED);
+    CHECK(shop_figures(&s, "A", "W", 10, 0, 7));
+    shop_end(&s);
+}
+
+INV_TEST(a_replay_in_the_same_batch_knows_its_lsn) {
+    shop_start(&s, true);
+    CHECK_EQ(shop_receive(&s, "A", "W", 10), INV_OK);
+    inv_line line = shop_line("A", "W", 1);
+    inv_command commands[2] = {shop_command(INV_CMD_RESERVE, "r", &line, 1),
+                               shop_command(INV_CMD_RESERVE, "r", &line, 1)};
+    inv_reply replies[2];
+    memset(replies, 0, sizeof replies);
+    CHECK_EQ(inv_store_execute(s.store, commands, 2, replies), INV_OK);
+    CHECK_EQ(replies[0].code, INV_OK);
+    CHECK_EQ(replies[1].code, INV_REPLAYED);
+    CHECK_EQ(replies[1].lsn, replies[0].lsn);
+    shop_end(&s);
+}
+
+INV_TEST_MAIN()
