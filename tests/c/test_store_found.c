@@ -191,4 +191,30 @@ INV_TEST(a_replay_in_the_same_batch_knows_its_lsn) {
     shop_end(&s);
 }
 
+/* Somebody else's new number was once given out before its name was durable. */
+INV_TEST(a_number_found_waits_for_its_name) {
+    shop_start(&s, true);
+    inv_text name = shop_text("A"), seller = {NULL, 0};
+    uint32_t number = 0;
+    uint64_t made = 0, found = 0;
+    size_t bad = 0;
+    CHECK_EQ(inv_store_numbers(s.store, INV_NAME_SKU, seller, &name, 1, true, &number, &made, &bad),
+             INV_OK);
+    CHECK_EQ(
+        inv_store_numbers(s.store, INV_NAME_SKU, seller, &name, 1, false, &number, &found, &bad),
+        INV_OK);
+    CHECK(made > 0 && found >= made);
+    CHECK_EQ(inv_store_wait(s.store, found, 0), INV_BUSY);
+    shop_end(&s);
+}
+
+/* In interval mode a wait for what nobody has written yet once had no end. */
+INV_TEST(a_wait_ends_with_its_time_out) {
+    shop_init(&s, true);
+    s.options.durability = INV_INTERVAL;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(inv_store_wait(s.store, UINT64_MAX, 0), INV_BUSY);
+    shop_end(&s);
+}
+
 INV_TEST_MAIN()

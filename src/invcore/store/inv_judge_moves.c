@@ -242,6 +242,18 @@ static int refuse_rows(inv_run *run, inv_job *job, uint32_t count, bool promise)
     return INV_INSUFFICIENT;
 }
 
+/* Applies, logs and answers a change of a hold that moves no units. */
+static int change_hold(inv_run *run, inv_job *job, inv_effect *effect, inv_ref ref,
+                       uint32_t home) {
+    inv_effect_id_of(&effect->id, &job->id);
+    inv_run_touch(run, home);
+    inv_result result = inv_apply_hold(run->store, effect, ref, run->time_ms);
+    INV_ASSERT(result == INV_OK);
+    inv_log_entry(run, job, effect, ref, 0);
+    inv_fill_reservation(run->store, ref, job->reply);
+    return INV_OK;
+}
+
 static int remember_unknown(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
     uint32_t home = (uint32_t)job->id.hash & (store->stripe_count - 1), reference;
@@ -265,13 +277,7 @@ static int remember_unknown(inv_run *run, inv_job *job) {
                          .account = job->account,
                          .reason = job->reason,
                          .reference = reference};
-    inv_effect_id_of(&effect.id, &job->id);
-    inv_run_touch(run, home);
-    result = inv_apply_hold(store, &effect, ref, run->time_ms);
-    INV_ASSERT(result == INV_OK);
-    inv_log_entry(run, job, &effect, ref, 0);
-    inv_fill_reservation(store, ref, job->reply);
-    return INV_OK;
+    return change_hold(run, job, &effect, ref, home);
 }
 
 /* A hold that ends drops its lines, but the answer of the call that ended it shows them. */
@@ -439,11 +445,5 @@ int inv_judge_extend(inv_run *run, inv_job *job) {
                          .deadline_ms = (uint32_t)(deadline - run->time_ms),
                          .reason = job->reason,
                          .reference = reference};
-    inv_effect_id_of(&effect.id, &job->id);
-    inv_run_touch(run, home);
-    result = inv_apply_hold(store, &effect, ref, run->time_ms);
-    INV_ASSERT(result == INV_OK);
-    inv_log_entry(run, job, &effect, ref, 0);
-    inv_fill_reservation(store, ref, job->reply);
-    return INV_OK;
+    return change_hold(run, job, &effect, ref, home);
 }
