@@ -61,6 +61,8 @@ bench-smoke: $(STAMPS)/package $(STAMPS)/test ## run every bench for a moment, t
 	@$(BUILD_C)
 	@$(PY) bench/report.py --smoke
 
+EXTENSIONS := _core _batch
+
 # Names that Cython adds to a module or a class: no stub has them.
 CYTHON_OWN := '.*\.__test__' '.*\.__pyx_.*' '.*\.__(reduce|setstate)_cython__'
 
@@ -71,10 +73,12 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	$(VENV)/bin/basedpyright --pythonpath $(PY)
 	@mkdir -p build/lint
 	@printf '%s\n' $(CYTHON_OWN) >build/lint/stubtest.allowlist
-	$(PY) -m mypy.stubtest inventory._core --allowlist build/lint/stubtest.allowlist \
+	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) --allowlist build/lint/stubtest.allowlist \
 	    --ignore-unused-allowlist
-	$(PY) -m cython -3 -Wextra -Werror --module-name inventory._core -I src/invcore \
-	    --output-file build/lint/_core.c python/inventory/_core.pyx
+	for module in $(EXTENSIONS); do \
+	    $(PY) -m cython -3 -Wextra -Werror --module-name inventory.$$module -I src/invcore -I python \
+	        --output-file build/lint/$$module.c python/inventory/$$module.pyx || exit; \
+	done
 
 # Campaigns of one thread, where a race detector finds nothing, and one that races on purpose.
 NOT_RACED := ^(sim_.*|planted_log|planted_race)$$

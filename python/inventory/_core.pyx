@@ -133,8 +133,7 @@ cdef inline str path_of(str field, Py_ssize_t line_index):
     return field if line_index < 0 else f"lines[{line_index}].{field}"
 
 
-cdef inline int text_of(object value, inv_text *out, str field,
-                        Py_ssize_t line_index=-1) except -1:
+cdef int text_of(object value, inv_text *out, str field, Py_ssize_t line_index=-1) except -1:
     """View a str as UTF-8. The view lives as long as the str."""
     cdef Py_ssize_t size = 0
     cdef const char *view
@@ -242,11 +241,6 @@ cdef int uuid7_into(uint8_t *out, uint64_t now_unix_ms) except -1:
 cdef class Lines:
     """Lines of a request: the C array and the str objects its texts point into."""
 
-    cdef inv_line *array
-    cdef uint32_t count
-    cdef list skus
-    cdef list locations
-
     def __cinit__(self):
         self.array = NULL
         self.count = 0
@@ -297,9 +291,6 @@ cdef class Lines:
 cdef class Memory:
     """A disk in memory that survives the stores on it. See ``inventory.testing.MemoryStorage``."""
 
-    cdef invcore.inv_memory *memory
-    cdef object __weakref__
-
     def __cinit__(self):
         self.memory = invcore.inv_memory_create()
         if self.memory is NULL:
@@ -320,18 +311,6 @@ cdef class Memory:
 
 cdef class Handle:
     """Owns one environment and the store opened over it."""
-
-    cdef invcore.inv_env *env
-    cdef invcore.inv_store *store          # NULL: not open, or freed
-    cdef Memory memory                     # keeps the disk alive
-    cdef uint64_t manual_now_unix_ms
-    cdef Py_ssize_t inside                 # calls under way; under the GIL
-    cdef unsigned long generation
-    cdef bint manual
-    cdef bint closing                      # new calls are refused
-    cdef bint stopped                      # nobody syncs any more: waiting is in vain
-    cdef bint finished                     # the last one inside frees the store
-    cdef readonly bint read_only
 
     def __cinit__(self):
         self.env = NULL
@@ -390,7 +369,7 @@ cdef class Handle:
         self.store = store
         self.read_only = read_only
 
-    cdef inline int usable(self) except -1:
+    cdef int usable(self) except -1:
         if self.closing or self.store is NULL or self.generation != _fork_generation:
             raise _StoreClosed()
         return 0
@@ -502,10 +481,6 @@ cdef class Handle:
 cdef class Store:
     """The operations of an open store. Made by :func:`inventory.open`, as ``Inventory``."""
 
-    cdef readonly Handle _handle
-    cdef list location_names               # by number, filled as they are met
-    cdef inv_reply_line *spare             # a buffer of REPLY_LINES for the next call, or NULL
-
     def __cinit__(self):
         self.spare = NULL
 
@@ -561,7 +536,7 @@ cdef class Store:
         self.settle(reply.observed_lsn)
         return 0
 
-    cdef inline int settle(self, uint64_t lsn) except -1:
+    cdef int settle(self, uint64_t lsn) except -1:
         if invcore.inv_store_wait(self._handle.store, lsn, 0) == invcore.INV_OK:
             return 0
         return self.wait(lsn, False)

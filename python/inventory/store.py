@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening a store, its background threads, and closing it.
 
-The operations themselves are in the compiled class :class:`inventory._core.Store`, of which
-:class:`Inventory` is a subclass: no Python layer stands between a caller and the core.
+The operations themselves are in the compiled classes :class:`inventory._core.Store` and
+:class:`inventory._batch.BatchStore`, of which :class:`Inventory` is a subclass: no Python layer
+stands between a caller and the core.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ._core import Handle, Store
+from ._batch import BatchStore
+from ._core import Handle
 from .errors import BadRequest, InventoryError
 from .models import Recovery, VerifyReport
 
@@ -150,7 +152,7 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         return inv.verify()
 
 
-class Inventory(Store):
+class Inventory(BatchStore):
     """An open store. Made by :func:`inventory.open`; any thread may call any method at any time.
 
     As a context manager it closes itself. One that is forgotten warns (:class:`ResourceWarning`)

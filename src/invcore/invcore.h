@@ -365,6 +365,51 @@ inv_result inv_store_execute(inv_store *store, const inv_command *commands, size
 inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, size_t count,
                                  inv_reply *replies);
 
+/* ---- batches --------------------------------------------------------------------------------- */
+/* Commands of one kind as columns of `count` rows; columns a kind has no use for may be NULL.
+ *
+ *   kind                            skus, locations, qtys   ids                    ttl
+ *   RESERVE                         yes (see inv_line)      reservation ids        yes
+ *   RECEIVE, ISSUE, ADJUST          yes                     op_ids, or NULL: none  -
+ *   COMMIT, SHIP, RELEASE, CANCEL   -                       reservation ids        -
+ *   EXTEND                          -                       reservation ids        yes
+ */
+typedef struct inv_batch {
+    uint8_t kind; /* inv_command_kind, one of the above */
+    size_t count;
+    inv_text seller, account, reason; /* of every row; as in inv_command */
+    const uint32_t *skus;             /* SKU numbers */
+    const uint16_t *locations;        /* numbers; INV_LOCATION_NONE (reserve): none given */
+    const int64_t *qtys;              /* adjust: signed */
+    const uint8_t *ids;               /* 16 bytes a row: UUIDs, or any 16 bytes */
+    const uint32_t *ttls_ms;          /* one a row; NULL: ttl_ms for all */
+    uint64_t ttl_ms;
+} inv_batch;
+
+/* Judges the rows in array order, as inv_store_execute would one after the other, and sets one code
+ * a row; one bad row hurts no other. A replayed RESERVE is INV_REPLAYED only while its promise
+ * stands, else INV_EXPIRED, INV_ALREADY_RELEASED or INV_ALREADY_CANCELLED. Before anybody sees the
+ * codes the caller waits for *out_observed_lsn. INV_OK: every row has its code. INV_BAD_REQUEST:
+ * seller, account or reason can't be one (the message names it), nothing was judged.
+ * INV_STORE_CLOSED, INV_STORE_FAILED: rows not judged have that code. */
+INV_MUST_USE inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch,
+                                                uint8_t *out_codes, uint64_t *out_observed_lsn,
+                                                inv_error *error);
+
+/* One row of availability in a batch: 48 bytes. */
+typedef struct inv_batch_level {
+    int64_t on_hand, held, allocated, available_to_promise, safety_stock;
+    uint8_t known; /* 1: the row exists; else all figures are 0 */
+    uint8_t pad[7];
+} inv_batch_level;
+
+/* Stock of `count` rows by number; each is read at one moment, not all at the same. The caller
+ * waits for *out_observed_lsn. INV_STORE_CLOSED. */
+INV_MUST_USE inv_result inv_store_availability_batch(inv_store *store, const uint32_t *skus,
+                                                     const uint16_t *locations, size_t count,
+                                                     inv_batch_level *out_levels,
+                                                     uint64_t *out_observed_lsn);
+
 /* Waits until lsn is as safe as the store's durability promises. timeout_ms 0 = only look.
  * INV_OK; INV_BUSY = not yet; INV_STORE_FAILED. barrier waits for the disk in every mode. */
 INV_MUST_USE inv_result inv_store_wait(inv_store *store, uint64_t lsn, uint32_t timeout_ms);

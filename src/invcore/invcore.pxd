@@ -279,6 +279,36 @@ cdef extern from "invcore.h" nogil:
     inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, size_t count,
                                      inv_reply *replies) noexcept
 
+    ctypedef struct inv_batch:
+        uint8_t kind
+        size_t count
+        inv_text seller
+        inv_text account
+        inv_text reason
+        const uint32_t *skus
+        const uint16_t *locations
+        const int64_t *qtys
+        const uint8_t *ids
+        const uint32_t *ttls_ms
+        uint64_t ttl_ms
+
+    inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch, uint8_t *out_codes,
+                                       uint64_t *out_observed_lsn, inv_error *error) noexcept
+
+    ctypedef struct inv_batch_level:
+        int64_t on_hand
+        int64_t held
+        int64_t allocated
+        int64_t available_to_promise
+        int64_t safety_stock
+        uint8_t known
+        uint8_t pad[7]
+
+    inv_result inv_store_availability_batch(inv_store *store, const uint32_t *skus,
+                                            const uint16_t *locations, size_t count,
+                                            inv_batch_level *out_levels,
+                                            uint64_t *out_observed_lsn) noexcept
+
     inv_result inv_store_wait(inv_store *store, uint64_t lsn, uint32_t timeout_ms) noexcept
     inv_result inv_store_barrier(inv_store *store, uint64_t lsn, uint32_t timeout_ms) noexcept
 

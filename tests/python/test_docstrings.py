@@ -15,7 +15,11 @@ import inventory
 import inventory.testing
 from inventory import errors, models, store
 
-_core = sys.modules["inventory._core"]  # the compiled module, as the package loaded it
+# The compiled classes, as the package loaded them.
+COMPILED = [
+    sys.modules["inventory._core"].Store,  # type: ignore[attr-defined]
+    sys.modules["inventory._batch"].BatchStore,  # type: ignore[attr-defined]
+]
 
 MODULES = [inventory, errors, models, store, inventory.testing]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
@@ -33,9 +37,10 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 for member, inner in vars(value).items():
                     if not member.startswith("_"):
                         yield f"{module.__name__}.{name}.{member}", inspect.getdoc(inner) or ""
-    for member, inner in vars(_core.Store).items():
-        if not member.startswith("_"):
-            yield f"Inventory.{member}", inspect.getdoc(inner) or ""
+    for compiled in COMPILED:
+        for member, inner in vars(compiled).items():
+            if not member.startswith("_"):
+                yield f"Inventory.{member}", inspect.getdoc(inner) or ""
 
 
 EXAMPLES = {name: text for name, text in docstrings() if ">>>" in text}

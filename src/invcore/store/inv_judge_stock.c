@@ -140,6 +140,8 @@ int inv_judge_stock(inv_run *run, inv_job *job) {
         }
     }
     if (line->sku.bytes == NULL && line->place == INV_NUMBER_NONE) return INV_UNKNOWN_SKU;
+    if (line->location == INV_LOCATION_UNKNOWN && job->command->lines[0].location.bytes == NULL)
+        return INV_UNKNOWN_LOCATION; /* a number that is no location's has no text to make one of */
     const inv_row *found = line->place == INV_NUMBER_NONE || line->location >= INV_LOCATION_NONE
                                ? NULL
                                : inv_table_row(&stripe->table, line->place, line->location);

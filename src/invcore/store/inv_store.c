@@ -494,7 +494,7 @@ static inv_result read_once(inv_store *store, const lookup *what, inv_stock_leve
     uint32_t before = atomic_load_explicit(&stripe->sequence, memory_order_acquire);
     if (before & 1) return INV_BUSY;
     inv_result result = inv_table_peek(&stripe->table, what->hash, (uint16_t)what->seller,
-                                       what->sku, INV_NUMBER_NONE, what->location, &row, &place);
+                                       what->sku, what->place, what->location, &row, &place);
     INV_YIELD(store->env, INV_YIELD_IN_READ);
     uint64_t lsn = atomic_load_explicit(&stripe->lsn_touched, memory_order_acquire);
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
@@ -527,6 +527,63 @@ inv_result inv_store_availability(inv_store *store, inv_text seller, const inv_l
     }
     inv_lane_give(lane);
     return result;
+}
+
+/* Steps of a batch of reads: what a later one will touch, for all rows together. */
+static void prefetch_rows(const inv_store *store, const uint32_t *skus, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        INV_PREFETCH(&store->stripes[inv_sku_stripe(store, skus[i])]);
+    for (size_t i = 0; i < count; i++)
+        inv_table_prefetch_sku(&store->stripes[inv_sku_stripe(store, skus[i])].table,
+                               inv_sku_place(store, skus[i]));
+    for (size_t i = 0; i < count; i++)
+        inv_table_prefetch_row(&store->stripes[inv_sku_stripe(store, skus[i])].table,
+                               inv_sku_place(store, skus[i]));
+}
+
+static void read_number(inv_store *store, uint32_t sku, uint16_t location, inv_batch_level *out,
+                        uint64_t *observed_lsn) {
+    inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, sku)];
+    lookup what = {.stripe = inv_sku_stripe(store, sku),
+                   .place = inv_sku_place(store, sku),
+                   .location = location};
+    inv_stock_level level = {0};
+    inv_result result = INV_BUSY;
+    for (uint32_t i = 0; i < SEQLOCK_TRIES && result == INV_BUSY; i++)
+        result = read_once(store, &what, &level);
+    if (result == INV_BUSY) {
+        inv_lock_take(&stripe->lock);
+        uint32_t sku_count = stripe->table.sku_count;
+        if (what.place < sku_count)
+            what.seller = inv_table_sku(&stripe->table, what.place)->seller;
+        inv_lock_give(&stripe->lock);
+        (void)read_locked(store, &what, &level);
+    }
+    *observed_lsn = inv_max_u64(*observed_lsn, level.lsn);
+    *out = (inv_batch_level){.on_hand = level.on_hand,
+                             .held = level.held,
+                             .allocated = level.allocated,
+                             .available_to_promise = level.available_to_promise,
+                             .safety_stock = level.safety_stock,
+                             .known = level.known};
+}
+
+inv_result inv_store_availability_batch(inv_store *store, const uint32_t *skus,
+                                        const uint16_t *locations, size_t count,
+                                        inv_batch_level *out_levels, uint64_t *out_observed_lsn) {
+    *out_observed_lsn = 0;
+    for (size_t at = 0; at < count;) {
+        inv_lane *lane;
+        inv_result result;
+        size_t piece = count - at < INV_RUN_COMMAND_MAX ? count - at : INV_RUN_COMMAND_MAX;
+        if (!inv_store_enter(store, &lane, &result)) return result;
+        prefetch_rows(store, skus + at, piece);
+        for (size_t i = at; i < at + piece; i++)
+            read_number(store, skus[i], locations[i], &out_levels[i], out_observed_lsn);
+        inv_lane_give(lane);
+        at += piece;
+    }
+    return INV_OK;
 }
 
 static void add_level(inv_stock_level *total, const inv_stock_level *level) {

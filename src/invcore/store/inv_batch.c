@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inv_batch.c: many commands of one kind as columns. Rows are judged in array order, in runs of up
+ * to 32, and each gets a code; one bad row hurts no other.
+ */
+#include <stdio.h>
+
+#include "inv_store.h"
+
+static bool text_fits(inv_text text, uint32_t max) {
+    return text.length >= 1 && text.length <= max && inv_text_is_utf8(text);
+}
+
+static inv_result refuse_batch(inv_error *error, const char *field) {
+    error->code = INV_BAD_REQUEST;
+    snprintf(error->message, sizeof error->message, "%s: empty, too long or not UTF-8", field);
+    return INV_BAD_REQUEST;
+}
+
+static inv_result check_texts(const inv_batch *batch, inv_error *error) {
+    if (batch->seller.bytes != NULL && !text_fits(batch->seller, INV_SELLER_BYTES_MAX))
+        return refuse_batch(error, "seller");
+    if (batch->account.length > 0 && !text_fits(batch->account, INV_ACCOUNT_BYTES_MAX))
+        return refuse_batch(error, "account");
+    if (batch->reason.length > 0 && !text_fits(batch->reason, INV_REASON_BYTES_MAX))
+        return refuse_batch(error, "reason");
+    return INV_OK;
+}
+
+static bool has_line(uint8_t kind) {
+    return kind == INV_CMD_RESERVE || kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE ||
+           kind == INV_CMD_ADJUST;
+}
+
+static bool has_ttl(uint8_t kind) { return kind == INV_CMD_RESERVE || kind == INV_CMD_EXTEND; }
+
+static bool is_stock_change(uint8_t kind) { return has_line(kind) && kind != INV_CMD_RESERVE; }
+
+static void fill_command(const inv_batch *batch, size_t row, inv_command *command,
+                         inv_line *line) {
+    memset(command, 0, sizeof *command);
+    command->kind = batch->kind;
+    command->seller = batch->seller;
+    command->account = batch->account;
+    command->reason = batch->reason;
+    if (batch->ids != NULL) {
+        inv_text id = {(const char *)batch->ids + 16 * row, 16};
+        bool op = is_stock_change(batch->kind);
+        *(op ? &command->op_id : &command->id) = id;
+        *(op ? &command->op_id_is_uuid : &command->id_is_uuid) = true;
+    }
+    if (has_ttl(batch->kind))
+        command->ttl_ms = batch->ttls_ms != NULL ? batch->ttls_ms[row] : batch->ttl_ms;
+    if (!has_line(batch->kind)) return;
+    memset(line, 0, sizeof *line);
+    line->sku_number = batch->skus[row];
+    line->location_number = batch->locations[row];
+    line->qty = batch->qtys[row];
+    command->lines = line;
+    command->line_count = 1;
+}
+
+/* REPLAYED says that the promise stands. */
+static uint8_t code_of(uint8_t kind, const inv_reply *reply) {
+    if (reply->code != INV_REPLAYED || kind != INV_CMD_RESERVE) return (uint8_t)reply->code;
+    switch (reply->state) {
+    case INV_STATE_EXPIRED:
+        return INV_EXPIRED;
+    case INV_STATE_RELEASED:
+        return INV_ALREADY_RELEASED;
+    case INV_STATE_CANCELLED:
+        return INV_ALREADY_CANCELLED;
+    default:
+        return INV_REPLAYED;
+    }
+}
+
+/* Rows [from, from + count), at most a run of them, as commands. */
+static inv_result judge_rows(inv_store *store, const inv_batch *batch, size_t from, size_t count,
+                             uint8_t *codes, uint64_t *observed_lsn) {
+    inv_command commands[INV_RUN_COMMAND_MAX];
+    inv_line lines[INV_RUN_COMMAND_MAX];
+    inv_reply replies[INV_RUN_COMMAND_MAX];
+    size_t rows[INV_RUN_COMMAND_MAX], n = 0;
+    for (size_t row = from; row < from + count; row++) {
+        fill_command(batch, row, &commands[n], &lines[n]);
+        codes[row] = INV_BAD_REQUEST; /* a ttl of 0 means "default" in a command, nothing here */
+        if (has_ttl(batch->kind) && commands[n].ttl_ms == 0) continue;
+        memset(&replies[n], 0, sizeof replies[n]);
+        rows[n++] = row;
+    }
+    if (n == 0) return INV_OK;
+    inv_result result = inv_store_execute(store, commands, n, replies);
+    for (size_t i = 0; i < n; i++) {
+        codes[rows[i]] = code_of(batch->kind, &replies[i]);
+        *observed_lsn = inv_max_u64(*observed_lsn, replies[i].observed_lsn);
+    }
+    return result;
+}
+
+inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch, uint8_t *out_codes,
+                                   uint64_t *out_observed_lsn, inv_error *error) {
+    *out_observed_lsn = 0;
+    inv_result result = check_texts(batch, error);
+    for (size_t at = 0; at < batch->count && result == INV_OK;) {
+        size_t count = batch->count - at;
+        if (count > INV_RUN_COMMAND_MAX) count = INV_RUN_COMMAND_MAX;
+        result = judge_rows(store, batch, at, count, out_codes, out_observed_lsn);
+        at += count;
+        if (result != INV_OK) memset(out_codes + at, result, batch->count - at);
+    }
+    return result;
+}
