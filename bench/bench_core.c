@@ -59,11 +59,14 @@ typedef struct bench {
     uint64_t ended;     /* all below have been ended, or left to expire */
     uint64_t lsn;       /* observed by the last reply */
     uint64_t commands;
-    uint64_t reserve_ns; /* inside reserve calls */
-    inv_command reserves[BATCH_COUNT_MAX], ends[BATCH_COUNT_MAX];
-    inv_line lines[BATCH_COUNT_MAX];
-    char ids[BATCH_COUNT_MAX][16], end_ids[BATCH_COUNT_MAX][16];
-    inv_reply replies[BATCH_COUNT_MAX];
+    uint64_t reserve_ns; /* inside reserve calls, by the clock on the wall */
+    uint64_t reserve_cpu_ns; /* ... by this thread's processor time */
+    uint32_t batch_skus[BATCH_COUNT_MAX];
+    uint16_t batch_locations[BATCH_COUNT_MAX];
+    int64_t batch_qtys[BATCH_COUNT_MAX];
+    uint32_t batch_ttls_ms[BATCH_COUNT_MAX];
+    char ids[BATCH_COUNT_MAX][16], release_ids[BATCH_COUNT_MAX][16], commit_ids[BATCH_COUNT_MAX][16];
+    uint8_t codes[BATCH_COUNT_MAX];
 } bench;
 
 /* The directory of the store under way, removed when a run fails too. */
@@ -89,11 +92,13 @@ static _Noreturn void die(const char *what, const char *why) {
     exit(1);
 }
 
-static uint64_t now_ns(void) {
+static uint64_t clock_ns(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
+
+static uint64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
 static uint64_t mix(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -182,15 +187,14 @@ static void bench_destroy(bench *b) {
 
 /* ---- filling --------------------------------------------------------------------------------- */
 
-static void bench_execute(bench *b, const inv_command *commands, uint32_t count) {
-    inv_result result = inv_store_execute(b->store, commands, count, b->replies);
+static void bench_execute(bench *b, const inv_batch *batch) {
+    inv_error error;
+    memset(&error, 0, sizeof error);
+    inv_result result = inv_store_execute_batch(b->store, batch, b->codes, &b->lsn, &error);
     if (result != INV_OK) die("execute", inv_result_name(result));
-    for (uint32_t i = 0; i < count; i++) {
-        const inv_reply *reply = &b->replies[i];
-        if (reply->code != INV_OK) die("command refused", inv_result_name(reply->code));
-    }
-    b->lsn = b->replies[count - 1].observed_lsn;
-    b->commands += count;
+    for (size_t i = 0; i < batch->count; i++)
+        if (b->codes[i] != INV_OK) die("row refused", inv_result_name(b->codes[i]));
+    b->commands += batch->count;
 }
 
 static void bench_names(bench *b, inv_name_kind kind, char letter, uint32_t count, uint32_t *out) {
@@ -217,39 +221,22 @@ static void bench_fill(bench *b) {
     bench_names(b, INV_NAME_SKU, 'S', flags->skus, b->skus);
     bench_names(b, INV_NAME_LOCATION, 'L', flags->locations, numbers);
     for (uint32_t i = 0; i < flags->locations; i++) b->locations[i] = (uint16_t)numbers[i];
-    uint32_t filled = 0;
+    inv_batch batch = {.kind = INV_CMD_RECEIVE,
+                       .skus = b->batch_skus,
+                       .locations = b->batch_locations,
+                       .qtys = b->batch_qtys};
+    for (uint32_t i = 0; i < BATCH_COUNT_MAX; i++) b->batch_qtys[i] = ON_HAND;
     for (uint32_t i = 0; i < flags->skus; i++) {
         for (uint32_t j = 0; j < flags->locations; j++) {
-            inv_line *line = &b->lines[filled];
-            memset(line, 0, sizeof *line);
-            line->sku_number = b->skus[i];
-            line->location_number = b->locations[j];
-            line->qty = ON_HAND;
-            inv_command *command = &b->reserves[filled++];
-            memset(command, 0, sizeof *command);
-            command->kind = INV_CMD_RECEIVE;
-            command->lines = line;
-            command->line_count = 1;
+            b->batch_skus[batch.count] = b->skus[i];
+            b->batch_locations[batch.count++] = b->locations[j];
             bool last = i + 1 == flags->skus && j + 1 == flags->locations;
-            if (filled < 256 && !last) continue;
-            bench_execute(b, b->reserves, filled);
-            filled = 0;
+            if (batch.count < BATCH_COUNT_MAX && !last) continue;
+            bench_execute(b, &batch);
+            batch.count = 0;
         }
     }
-    for (uint32_t i = 0; i < BATCH_COUNT_MAX; i++) {
-        inv_command *reserve = &b->reserves[i], *end = &b->ends[i];
-        memset(reserve, 0, sizeof *reserve);
-        memset(end, 0, sizeof *end);
-        memset(&b->lines[i], 0, sizeof b->lines[i]);
-        b->lines[i].qty = 1;
-        reserve->kind = INV_CMD_RESERVE;
-        reserve->lines = &b->lines[i];
-        reserve->line_count = 1;
-        reserve->id.bytes = b->ids[i];
-        end->id.bytes = b->end_ids[i];
-        reserve->id.length = end->id.length = 16;
-        reserve->id_is_uuid = end->id_is_uuid = true;
-    }
+    for (uint32_t i = 0; i < BATCH_COUNT_MAX; i++) b->batch_qtys[i] = 1;
 }
 
 /* ---- the work -------------------------------------------------------------------------------- */
@@ -258,27 +245,39 @@ static void bench_reserve_batch(bench *b, uint32_t count, bool may_expire) {
     for (uint32_t i = 0; i < count; i++) {
         uint64_t n = b->made++;
         bench_id(n, b->ids[i]);
-        b->lines[i].sku_number = b->skus[bench_below(b, b->flags->skus)];
-        b->lines[i].location_number = b->locations[bench_below(b, b->flags->locations)];
-        b->reserves[i].ttl_ms = TTL_LONG_MS;
+        b->batch_skus[i] = b->skus[bench_below(b, b->flags->skus)];
+        b->batch_locations[i] = b->locations[bench_below(b, b->flags->locations)];
+        b->batch_ttls_ms[i] = TTL_LONG_MS;
         if (may_expire && bench_expires(n))
-            b->reserves[i].ttl_ms = 1 + bench_below(b, TTL_SHORT_MS);
+            b->batch_ttls_ms[i] = 1 + bench_below(b, TTL_SHORT_MS);
     }
-    uint64_t start_ns = now_ns();
-    bench_execute(b, b->reserves, count);
+    inv_batch batch = {.kind = INV_CMD_RESERVE,
+                       .count = count,
+                       .skus = b->batch_skus,
+                       .locations = b->batch_locations,
+                       .qtys = b->batch_qtys,
+                       .ids = (const uint8_t *)b->ids,
+                       .ttls_ms = b->batch_ttls_ms};
+    uint64_t start_ns = now_ns(), start_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    bench_execute(b, &batch);
+    b->reserve_cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_cpu_ns;
     b->reserve_ns += now_ns() - start_ns;
 }
 
 /* Ends the oldest `count` reservations, but for those that expire by themselves. */
 static void bench_end_batch(bench *b, uint32_t count, bool may_expire) {
-    uint32_t filled = 0;
+    inv_batch release = {.kind = INV_CMD_RELEASE, .ids = (const uint8_t *)b->release_ids};
+    inv_batch commit = {.kind = INV_CMD_COMMIT, .ids = (const uint8_t *)b->commit_ids};
     for (uint32_t i = 0; i < count; i++) {
         uint64_t n = b->ended++;
         if (may_expire && bench_expires(n)) continue;
-        bench_id(n, b->end_ids[filled]);
-        b->ends[filled++].kind = bench_fate(n) >= 6 ? INV_CMD_COMMIT : INV_CMD_RELEASE;
+        if (bench_fate(n) >= 6)
+            bench_id(n, b->commit_ids[commit.count++]);
+        else
+            bench_id(n, b->release_ids[release.count++]);
     }
-    if (filled > 0) bench_execute(b, b->ends, filled);
+    bench_execute(b, &release);
+    bench_execute(b, &commit);
 }
 
 /* With threads of its own the store expires by itself. */
@@ -349,7 +348,7 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     uint64_t live = bench_warm_up(b);
     inv_metrics before, after;
     inv_store_metrics(b->store, &before);
-    b->commands = b->reserve_ns = 0;
+    b->commands = b->reserve_ns = b->reserve_cpu_ns = 0;
     double cpu = cpu_seconds();
     uint64_t made = b->made, start_ns = now_ns(), deadline_ns, rounds = 0;
     deadline_ns = start_ns + (uint64_t)(flags->seconds * 1e9);
@@ -367,12 +366,13 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     snprintf(more, sizeof more,
              ", \"skus\": %u, \"locations\": %u, \"live\": %" PRIu64 ", \"ended_ids_max\": %" PRIu64
              ", \"batch\": %u, \"reserves\": %" PRIu64 ", \"expired\": %" PRIu64
-             ", \"command_rate\": %.0f, \"reserve_call_rate\": %.0f, \"log_bytes\": %" PRIu64
+             ", \"command_rate\": %.0f, \"reserve_call_rate\": %.0f, \"reserve_cpu_rate\": %.0f, \"log_bytes\": %" PRIu64
              ", \"syncs\": %" PRIu64 ", \"segment_waits\": %" PRIu64
              ", \"resident_bytes\": %" PRIu64 ", \"cpu_seconds\": %.3f",
              flags->skus, flags->locations, live, flags->ended, flags->batch, made,
              after.expired - before.expired, (double)b->commands / seconds,
              (double)made / ((double)b->reserve_ns / 1e9),
+             (double)made / ((double)b->reserve_cpu_ns / 1e9),
              after.lsn_appended - before.lsn_appended, after.syncs - before.syncs,
              after.segment_waits - before.segment_waits, resident_bytes(), cpu);
     if (row == 1)
@@ -459,7 +459,7 @@ static void read_flags(int argc, char **argv, bench_flags *out) {
     out->reservations = 10000000;
     out->ended = 4000000;
     out->seconds = 60;
-    out->batch = 64;
+    out->batch = 1024;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--smoke") == 0) {

@@ -8,23 +8,21 @@
 #define CHUNK_FREE_ALL (~1ull)
 #define FIRST_SLOTS 8u
 
-inv_result inv_holds_init(inv_holds *holds, const inv_env *env, inv_pool *pool,
+inv_result inv_holds_init(inv_holds *holds, inv_pool *pool, inv_lanes *lanes,
                           uint32_t shard_bits) {
     memset(holds, 0, sizeof *holds);
-    holds->env = env;
+    holds->env = pool->env;
     holds->pool = pool;
+    holds->lanes = lanes;
     holds->shard_bits = shard_bits;
-    holds->shards = inv_env_alloc(env, sizeof(inv_hold_shard) << shard_bits);
+    holds->shards = inv_env_alloc(holds->env, sizeof(inv_hold_shard) << shard_bits);
     return holds->shards == NULL ? INV_NO_MEMORY : INV_OK;
 }
 
 void inv_holds_deinit(inv_holds *holds) {
     if (holds->shards == NULL) return;
-    for (uint32_t i = 0; i < 1u << holds->shard_bits; i++) {
-        inv_hold_shard *shard = &holds->shards[i];
-        if (shard->slots != NULL)
-            inv_env_free(holds->env, shard->slots, (shard->mask + 1ull) * sizeof(inv_hold_slot));
-    }
+    for (uint32_t i = 0; i < 1u << holds->shard_bits; i++)
+        inv_lanes_free(holds->lanes, holds->shards[i].slots);
     inv_env_free(holds->env, holds->shards, sizeof(inv_hold_shard) << holds->shard_bits);
     holds->shards = NULL;
 }
@@ -53,80 +51,96 @@ static bool is_id(const inv_holds *holds, const inv_hold *hold, const inv_hold_k
            memcmp(inv_pool_at(holds->pool, text_ref(hold)), key->text.bytes, key->text.length) == 0;
 }
 
+static inline uint32_t word_fingerprint(uint64_t word) { return (uint32_t)(word >> 32); }
+
+static inline uint64_t slot_load(const inv_hold_slots *slots, uint32_t at) {
+    return __atomic_load_n(&slots->at[at], __ATOMIC_RELAXED);
+}
+static inline void slot_store(inv_hold_slots *slots, uint32_t at, uint64_t word) {
+    __atomic_store_n(&slots->at[at], word, __ATOMIC_RELAXED);
+}
+
 inv_ref inv_holds_find_locked(inv_holds *holds, const inv_hold_shard *shard,
                               const inv_hold_key *key) {
-    if (shard->slots == NULL) return 0;
+    const inv_hold_slots *slots = shard->slots;
+    if (slots == NULL) return 0;
     uint32_t fingerprint = (uint32_t)key->hash, probes = 0;
-    for (uint32_t at = fingerprint & shard->mask;; at = (at + 1) & shard->mask) {
-        inv_hold_slot slot = shard->slots[at];
-        if (slot.ref == 0) break;
+    for (uint32_t at = fingerprint & slots->mask;; at = (at + 1) & slots->mask) {
+        uint64_t word = slot_load(slots, at);
+        if (word == 0) break;
         probes++;
-        if (slot.fingerprint == fingerprint && is_id(holds, inv_hold_at(holds, slot.ref), key))
-            return slot.ref;
+        if (word_fingerprint(word) == fingerprint &&
+            is_id(holds, inv_hold_at(holds, (inv_ref)word), key))
+            return (inv_ref)word;
     }
     if (INV_UNLIKELY(probes > atomic_load_explicit(&holds->probe_max, memory_order_relaxed)))
         atomic_store_explicit(&holds->probe_max, probes, memory_order_relaxed);
     return 0;
 }
 
-void inv_holds_prefetch_hold(inv_holds *holds, uint64_t hash) {
-    inv_hold_shard *shard = inv_holds_shard(holds, hash);
+inv_ref inv_holds_guess(const inv_holds *holds, uint64_t hash) {
+    const inv_hold_shard *shard = inv_holds_shard(holds, hash);
+    const inv_hold_slots *slots = __atomic_load_n(&shard->slots, __ATOMIC_ACQUIRE);
     uint32_t fingerprint = (uint32_t)hash;
-    inv_lock_take(&shard->lock);
-    for (uint32_t at = fingerprint & shard->mask; shard->slots != NULL && shard->slots[at].ref != 0;
-         at = (at + 1) & shard->mask) {
-        if (shard->slots[at].fingerprint != fingerprint) continue;
-        INV_PREFETCH(inv_pool_at(holds->pool, shard->slots[at].ref));
-        break;
+    if (slots == NULL) return 0;
+    for (uint32_t i = 0; i <= slots->mask; i++) {
+        uint64_t word = slot_load(slots, (fingerprint + i) & slots->mask);
+        if (word == 0) return 0;
+        if (word_fingerprint(word) == fingerprint) return (inv_ref)word;
     }
-    inv_lock_give(&shard->lock);
+    return 0;
 }
 
-static void slot_put(inv_hold_slot *slots, uint32_t mask, inv_hold_slot slot) {
-    uint32_t at = slot.fingerprint & mask;
-    while (slots[at].ref != 0) at = (at + 1) & mask;
-    slots[at] = slot;
+static void slot_put(inv_hold_slots *slots, uint64_t word) {
+    uint32_t at = word_fingerprint(word) & slots->mask;
+    while (slot_load(slots, at) != 0) at = (at + 1) & slots->mask;
+    slot_store(slots, at, word);
 }
 
 inv_result inv_holds_reserve_locked(inv_holds *holds, inv_hold_shard *shard) {
-    uint32_t room = shard->slots == NULL ? 0 : shard->mask + 1;
+    inv_hold_slots *old = shard->slots;
+    uint32_t room = old == NULL ? 0 : old->mask + 1;
     if (INV_LIKELY(shard->count + 1 <= room / 4 * 3)) return INV_OK;
     if (room >= 1u << 30) return INV_LIMIT_EXCEEDED;
     uint32_t wanted = room == 0 ? FIRST_SLOTS : room * 2;
-    inv_hold_slot *slots = inv_env_alloc(holds->env, wanted * sizeof(inv_hold_slot));
+    inv_hold_slots *slots =
+        inv_lanes_alloc(holds->lanes, sizeof(inv_hold_slots) + wanted * sizeof(uint64_t));
     if (slots == NULL) return INV_NO_MEMORY;
+    slots->mask = wanted - 1;
     /* The position comes from the fingerprint, so growing touches no hold. */
     for (uint32_t i = 0; i < room; i++)
-        if (shard->slots[i].ref != 0) slot_put(slots, wanted - 1, shard->slots[i]);
-    inv_env_free(holds->env, shard->slots, room * sizeof(inv_hold_slot));
-    __atomic_store_n(&shard->slots, slots, __ATOMIC_RELAXED); /* read ahead by inv_holds_prefetch */
-    __atomic_store_n(&shard->mask, wanted - 1, __ATOMIC_RELAXED);
+        if (old->at[i] != 0) slot_put(slots, old->at[i]);
+    /* release: pairs with inv_holds_guess and inv_holds_prefetch */
+    __atomic_store_n(&shard->slots, slots, __ATOMIC_RELEASE);
+    inv_lanes_retire(holds->lanes, old);
     return INV_OK;
 }
 
 void inv_holds_insert_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t hash, inv_ref ref) {
     (void)holds;
-    INV_ASSERT(shard->slots != NULL && shard->count < shard->mask);
-    inv_hold_slot slot = {(uint32_t)hash, ref};
-    slot_put(shard->slots, shard->mask, slot);
+    INV_ASSERT(shard->slots != NULL && shard->count < shard->slots->mask);
+    slot_put(shard->slots, hash << 32 | ref);
     shard->count++;
 }
 
 /* Linear probing without markers: entries behind the hole move up if they may. */
 void inv_holds_remove_locked(inv_holds *holds, inv_hold_shard *shard, uint64_t hash, inv_ref ref) {
     (void)holds;
-    uint32_t mask = shard->mask, at = (uint32_t)hash & mask;
-    while (shard->slots[at].ref != ref) {
-        INV_ASSERT(shard->slots[at].ref != 0);
+    inv_hold_slots *slots = shard->slots;
+    uint32_t mask = slots->mask, at = (uint32_t)hash & mask;
+    uint64_t word;
+    while ((inv_ref)(word = slot_load(slots, at)) != ref) {
+        INV_ASSERT(word != 0);
         at = (at + 1) & mask;
     }
-    for (uint32_t next = (at + 1) & mask; shard->slots[next].ref != 0; next = (next + 1) & mask) {
-        uint32_t wanted = shard->slots[next].fingerprint & mask;
+    for (uint32_t next = (at + 1) & mask; (word = slot_load(slots, next)) != 0;
+         next = (next + 1) & mask) {
+        uint32_t wanted = word_fingerprint(word) & mask;
         if (((next - wanted) & mask) < ((next - at) & mask)) continue;
-        shard->slots[at] = shard->slots[next];
+        slot_store(slots, at, word);
         at = next;
     }
-    shard->slots[at].ref = 0;
+    slot_store(slots, at, 0);
     shard->count--;
 }
 
@@ -168,9 +182,9 @@ static bool add_chunk(inv_holds *holds, inv_hold_home *home, uint32_t stripe) {
     inv_ref ref = inv_pool_alloc(holds->pool, CHUNK_CLASS);
     if (ref == 0) return false;
     inv_hold_chunk *chunk = chunk_at(holds, ref);
-    memset(chunk, 0, sizeof *chunk);
     chunk->free_slots = CHUNK_FREE_ALL;
-    chunk->stripe = (uint16_t)stripe;
+    chunk->all_prev = 0;
+    __atomic_store_n(&chunk->stripe, (uint16_t)stripe, __ATOMIC_RELAXED);
     chunk->all_next = home->all_chunks;
     if (home->all_chunks != 0) chunk_at(holds, home->all_chunks)->all_prev = ref;
     home->all_chunks = ref;
@@ -235,8 +249,11 @@ inv_text inv_hold_text(const inv_holds *holds, const inv_hold *hold) {
     return text;
 }
 
+/* Chunks have their class for themselves, so that a stale reference to a hold (inv_holds_guess)
+ * still leads to the header of a chunk. */
 static uint32_t block_class(uint32_t line_count) {
-    return inv_pool_class_for(line_count * sizeof(inv_hold_line));
+    uint32_t class_index = inv_pool_class_for(line_count * sizeof(inv_hold_line));
+    return class_index == CHUNK_CLASS ? CHUNK_CLASS + 1 : class_index;
 }
 
 void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref) {

@@ -88,22 +88,26 @@ typedef struct inv_hold_home { /* one a stripe, under its lock */
     uint32_t held_count; /* those with a timer */
 } inv_hold_home;
 
-typedef struct inv_hold_slot {
-    uint32_t fingerprint;
-    inv_ref ref; /* 0 = free */
-} inv_hold_slot;
+/* Slots of a shard: fingerprint << 32 | reference, 0 = free, at most 3/4 of them used. Written under
+ * the shard's lock, atomically: inv_holds_guess reads without it. Replaced arrays are retired. */
+typedef struct inv_hold_slots {
+    uint32_t mask, pad;
+    uint64_t at[];
+} inv_hold_slots;
+
+#define INV_SHARD_BITS_MAX 12u
+#define INV_SHARD_COUNT_MAX (1u << INV_SHARD_BITS_MAX)
 
 typedef struct inv_hold_shard {
     inv_lock lock;
-    uint32_t mask; /* slots - 1; 0 = none yet */
     uint32_t count;
-    uint32_t pad;
-    inv_hold_slot *slots;
+    inv_hold_slots *slots; /* NULL: none yet */
 } inv_hold_shard;
 
 typedef struct inv_holds {
     const inv_env *env;
     inv_pool *pool;
+    inv_lanes *lanes;
     inv_hold_shard *shards;
     uint32_t shard_bits;
     _Atomic uint32_t probe_max;
@@ -119,7 +123,7 @@ typedef struct inv_hold_key {
     bool op;
 } inv_hold_key;
 
-INV_MUST_USE inv_result inv_holds_init(inv_holds *holds, const inv_env *env, inv_pool *pool,
+INV_MUST_USE inv_result inv_holds_init(inv_holds *holds, inv_pool *pool, inv_lanes *lanes,
                                        uint32_t shard_bits);
 void inv_holds_deinit(inv_holds *holds);
 
@@ -127,13 +131,17 @@ static inline inv_hold *inv_hold_at(const inv_holds *holds, inv_ref ref) {
     return (inv_hold *)inv_pool_at(holds->pool, ref);
 }
 static inline uint32_t inv_hold_stripe(const inv_holds *holds, inv_ref ref) {
-    return ((const inv_hold_chunk *)inv_pool_at(holds->pool, ref & ~63u))->stripe;
+    const inv_hold_chunk *chunk = (const inv_hold_chunk *)inv_pool_at(holds->pool, ref & ~63u);
+    return __atomic_load_n(&chunk->stripe, __ATOMIC_RELAXED); /* also by inv_holds_guess's users */
 }
 
 /* ---- id index
  * ------------------------------------------------------------------------------------ */
+static inline uint32_t inv_holds_shard_index(const inv_holds *holds, uint64_t hash) {
+    return holds->shard_bits == 0 ? 0 : (uint32_t)(hash >> (64 - holds->shard_bits));
+}
 static inline inv_hold_shard *inv_holds_shard(const inv_holds *holds, uint64_t hash) {
-    return &holds->shards[holds->shard_bits == 0 ? 0 : hash >> (64 - holds->shard_bits)];
+    return &holds->shards[inv_holds_shard_index(holds, hash)];
 }
 /* Under the shard's lock: */
 inv_ref inv_holds_find_locked(inv_holds *holds, const inv_hold_shard *shard,
@@ -151,12 +159,23 @@ inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key);
  * costs only a miss. */
 static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     const inv_hold_shard *shard = inv_holds_shard(holds, hash);
-    const char *slots = (const char *)__atomic_load_n(&shard->slots, __ATOMIC_RELAXED);
-    uint32_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED);
-    INV_PREFETCH(slots + sizeof(inv_hold_slot) * ((uint32_t)hash & mask));
+    const inv_hold_slots *slots = __atomic_load_n(&shard->slots, __ATOMIC_ACQUIRE);
+    if (slots != NULL) INV_PREFETCH(&slots->at[(uint32_t)hash & slots->mask]);
 }
-/* Takes the shard's lock for a moment: which hold an id is, by its fingerprint alone. */
-void inv_holds_prefetch_hold(inv_holds *holds, uint64_t hash);
+/* Which hold an id may be, by its fingerprint alone, without a lock: to fetch ahead, not to rely on.
+ * 0: none seen. The caller has a lane, which pins the slots. */
+inv_ref inv_holds_guess(const inv_holds *holds, uint64_t hash);
+/* The hold and its chunk's header. */
+static inline void inv_holds_prefetch_hold(const inv_holds *holds, uint64_t hash) {
+    inv_ref ref = inv_holds_guess(holds, hash);
+    if (ref == 0) return;
+    INV_PREFETCH(inv_pool_at(holds->pool, ref));
+    INV_PREFETCH(inv_pool_at(holds->pool, ref & ~63u));
+}
+/* The last of the queue, which the next one that ends is linked to; under the lock. */
+static inline void inv_hold_prefetch_ended(const inv_holds *holds, const inv_hold_home *home) {
+    if (home->ended_last != 0) INV_PREFETCH(inv_pool_at(holds->pool, home->ended_last));
+}
 static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold_home *home) {
     inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_RELAXED);
     if (slot == 0) return;

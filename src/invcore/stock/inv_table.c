@@ -61,6 +61,8 @@ inv_row *inv_table_rows_of(const inv_table *table, uint32_t place, uint32_t *out
 inv_row *inv_table_row(const inv_table *table, uint32_t place, uint32_t location) {
     uint32_t count;
     inv_row *rows = inv_table_rows_of(table, place, &count);
+    /* A SKU kept at the first locations, or at all: the number is the index. */
+    if (location < count && rows[location].location == location) return &rows[location];
     uint32_t at = lower_bound(rows, count, location);
     return at < count && rows[at].location == location ? &rows[at] : NULL;
 }

@@ -132,15 +132,22 @@ static inline void inv_table_prefetch_sku(const inv_table *table, uint32_t place
     const inv_table_skus *skus = __atomic_load_n(&table->skus, __ATOMIC_ACQUIRE);
     if (skus != NULL) INV_PREFETCH(&skus->at[place]);
 }
-static inline void inv_table_prefetch_row(const inv_table *table, uint32_t place) {
+static inline void inv_table_prefetch_row(const inv_table *table, uint32_t place,
+                                          uint32_t location) {
     const inv_table_skus *skus = __atomic_load_n(&table->skus, __ATOMIC_ACQUIRE);
     const inv_table_rows *rows = __atomic_load_n(&table->rows, __ATOMIC_ACQUIRE);
     if (skus == NULL || rows == NULL || place >= skus->room) return;
     uint64_t run = __atomic_load_n(&skus->at[place].run, __ATOMIC_RELAXED);
-    const char *first = (const char *)&rows->at[run >> 32]; /* 10 rows lie on three lines */
-    INV_PREFETCH(first);
-    INV_PREFETCH(first + INV_CACHE_LINE);
-    INV_PREFETCH(first + 2 * INV_CACHE_LINE);
+    uint32_t count = (uint32_t)run & 0xFFFFu;
+    const inv_row *first = &rows->at[run >> 32];
+    if (location < count) { /* where the search looks first */
+        INV_PREFETCH(&first[location]);
+        return;
+    }
+    const char *line = (const char *)first; /* 10 rows lie on three lines */
+    INV_PREFETCH(line);
+    INV_PREFETCH(line + INV_CACHE_LINE);
+    INV_PREFETCH(line + 2 * INV_CACHE_LINE);
 }
 
 /* Proves the arrays consistent; NULL or what is broken (static text). */

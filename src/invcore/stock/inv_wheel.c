@@ -187,6 +187,24 @@ void inv_wheel_add(inv_wheel *wheel, const inv_pool *pool, inv_ref ref) {
     wheel->count++;
 }
 
+void inv_wheel_prefetch_slot(const inv_wheel *wheel, uint64_t deadline_ms) {
+    wheel_place place = place_of(deadline_ms, wheel_cursor(wheel));
+    INV_PREFETCH(&wheel->slots[place.level][place.slot]);
+}
+
+void inv_wheel_prefetch_first(const inv_wheel *wheel, const inv_pool *pool, uint64_t deadline_ms) {
+    wheel_place place = place_of(deadline_ms, wheel_cursor(wheel));
+    inv_ref first = wheel->slots[place.level][place.slot];
+    if (first != 0) INV_PREFETCH(inv_timer_at(pool, first));
+}
+
+void inv_wheel_prefetch_neighbours(const inv_pool *pool, inv_ref ref) {
+    const inv_timer *timer = inv_timer_at(pool, ref);
+    if (timer->next != 0) INV_PREFETCH(inv_timer_at(pool, timer->next));
+    if (timer->prev != 0 && (timer->prev & INV_TIMER_FIRST) == 0)
+        INV_PREFETCH(inv_timer_at(pool, timer->prev));
+}
+
 void inv_wheel_cancel(inv_wheel *wheel, const inv_pool *pool, inv_ref ref) {
     INV_ASSERT(ref != 0);
     inv_timer *timer = inv_timer_at(pool, ref);

@@ -54,6 +54,16 @@ void inv_wheel_add(inv_wheel *wheel, const inv_pool *pool, inv_ref ref);
 /* Disarms an armed timer (also one that is due but not yet taken). O(1). Sets prev to 0. */
 void inv_wheel_cancel(inv_wheel *wheel, const inv_pool *pool, inv_ref ref);
 
+/* Fetch ahead what arming or disarming will touch; under the wheel's lock. In this order: the wheel
+ * itself (NULL is fine), the slot of a deadline, the timer that is first there now. */
+static inline void inv_wheel_prefetch(const inv_wheel *wheel) {
+    INV_PREFETCH(wheel); /* the bitmaps behind it are touched only when a slot fills or empties */
+}
+void inv_wheel_prefetch_slot(const inv_wheel *wheel, uint64_t deadline_ms);
+void inv_wheel_prefetch_first(const inv_wheel *wheel, const inv_pool *pool, uint64_t deadline_ms);
+/* The links of an armed timer's neighbours. */
+void inv_wheel_prefetch_neighbours(const inv_pool *pool, inv_ref ref);
+
 /* Moves towards now_ms and returns the next expired timer (deadline_ms <= now_ms), disarmed, or 0.
  * Does at most *work steps (a slot visited, a timer moved or handed out is one) and subtracts what
  * it did; returns 0 with *work == 0 when it ran out: call again. When it returns 0 with work left,

@@ -69,6 +69,14 @@ void inv_arm(inv_store *store, uint32_t stripe_index, inv_ref ref) {
     inv_stripe *stripe = &store->stripes[stripe_index];
     stripe->home.held_count++;
     if (store->replaying) return; /* wheels are built when the replay is over */
+    uint64_t next = atomic_load_explicit(&store->next_due[stripe_index], memory_order_relaxed);
+    uint64_t armed_ms = inv_hold_at(&store->holds, ref)->deadline_ms;
+    /* Not the earliest: the next thing to do stays what it was, and when. */
+    if (stripe->wheel->count > 0 && armed_ms >= next &&
+        armed_ms - stripe->wheel->now_ms <= UINT32_MAX) {
+        inv_wheel_add(stripe->wheel, &store->pool, ref);
+        return;
+    }
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     /* The clock may have moved since the deadline was decided: the wheel goes no further than that.
      */

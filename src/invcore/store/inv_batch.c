@@ -5,7 +5,7 @@
  */
 #include <stdio.h>
 
-#include "inv_store.h"
+#include "inv_batch.h"
 
 static bool text_fits(inv_text text, uint32_t max) {
     return text.length >= 1 && text.length <= max && inv_text_is_utf8(text);
@@ -98,16 +98,50 @@ static inv_result judge_rows(inv_store *store, const inv_batch *batch, size_t fr
     return result;
 }
 
+/* One run the short way; *out_done rows have their code. Waits while the log is behind. */
+static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from,
+                                  uint8_t *codes, uint32_t *out_done, uint64_t *observed_lsn) {
+    for (;;) {
+        inv_lane *lane;
+        inv_result result;
+        if (!inv_store_enter(store, &lane, &result)) return result;
+        inv_run *run = inv_run_of(store, lane);
+        *out_done = 0;
+        if (run != NULL) { /* else: the long way will say so */
+            run->lane = lane;
+            result = inv_batch_run(run, view, from, codes, out_done, observed_lsn);
+        }
+        inv_lane_give(lane);
+        if (result != INV_BUSY) return result;
+        inv_wal_credit_wait(&store->wal);
+    }
+}
+
+/* Judges some rows from `from` on; *out_done says how many. */
+static inv_result judge_some(inv_store *store, inv_batch_view *view, size_t from, uint8_t *codes,
+                             size_t *out_done, uint64_t *observed_lsn) {
+    uint32_t rows = inv_batch_run_rows(view->batch, from), done = 0;
+    inv_batch_resolve(store, view);
+    if (view->short_way) {
+        inv_result result = run_rows(store, view, from, codes, &done, observed_lsn);
+        *out_done = done;
+        if (result == INV_STORE_CLOSED || result == INV_STORE_FAILED || done == rows) return result;
+        /* One row that needs the long way; if it was the first, the next ones may be like it. */
+        from += done;
+        rows = done > 0 ? 1 : rows;
+    }
+    *out_done = done + rows;
+    return judge_rows(store, view->batch, from, rows, codes, observed_lsn);
+}
+
 inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch, uint8_t *out_codes,
                                    uint64_t *out_observed_lsn, inv_error *error) {
+    inv_batch_view view = {.batch = batch};
     *out_observed_lsn = 0;
     inv_result result = check_texts(batch, error);
-    for (size_t at = 0; at < batch->count && result == INV_OK;) {
-        size_t count = batch->count - at;
-        if (count > INV_RUN_COMMAND_MAX) count = INV_RUN_COMMAND_MAX;
-        result = judge_rows(store, batch, at, count, out_codes, out_observed_lsn);
-        at += count;
-        if (result != INV_OK) memset(out_codes + at, result, batch->count - at);
+    for (size_t at = 0, done; at < batch->count && result == INV_OK; at += done) {
+        result = judge_some(store, &view, at, out_codes, &done, out_observed_lsn);
+        if (result != INV_OK) memset(out_codes + at + done, result, batch->count - at - done);
     }
     return result;
 }

@@ -76,9 +76,14 @@ static void look_again(inv_run *run, inv_job *job) {
 /* Numbers of names new to the store are known only after intern_all: the body is hashed again then.
  */
 void inv_hash_body(inv_job *job) {
-    uint64_t words[5] = {job->body_lines, job->ttl_ms, job->account, job->command->kind,
-                         job->body_extra};
-    job->body_hash = inv_crc32c(0, words, sizeof words);
+    job->body_hash = inv_body_hash(job->body_lines, job->ttl_ms, job->account, job->command->kind,
+                                   job->body_extra);
+}
+
+uint32_t inv_body_hash(uint64_t lines, uint64_t ttl_ms, uint32_t account, uint8_t kind,
+                       uint64_t extra) {
+    uint64_t words[5] = {lines, ttl_ms, account, kind, extra};
+    return inv_crc32c(0, words, sizeof words);
 }
 
 /* Names an entry will refer to. They may be refused (limits, memory), so they come before any
@@ -154,11 +159,11 @@ void inv_log_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref hold,
     if (op != 0) patch_later(run, op, job->end_offset);
 }
 
-/* A deadline is written as 32 bits of ms after the record's time. Stripes further apart than 19
+/* Stripes further apart than 19
  * days (a clock that jumped, with expiries still to be swept) can't share a record: alone first,
  * and if it is the cart's own stripes, later. */
 int inv_too_far_apart(const inv_run *run, const inv_job *job, uint64_t time_ms) {
-    if (time_ms + job->ttl_ms - run->time_ms <= UINT32_MAX - 86400000u) return INV_OK;
+    if (!inv_deadline_too_far(run, time_ms, job->ttl_ms)) return INV_OK;
     return run->alone ? INV_BUSY : INV_NEED_STRIPES;
 }
 

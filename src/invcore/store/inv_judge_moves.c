@@ -81,15 +81,9 @@ static uint32_t whole_changes(inv_run *run, uint8_t kind, const inv_hold_line *l
     for (uint32_t i = 0; i < line_count; i++) {
         const inv_hold_line *line = &lines[i];
         if (line->held > 0)
-            add_change(run, &count, line,
-                       kind == INV_CMD_COMMIT ? INV_OP_COMMIT
-                       : kind == INV_CMD_SHIP ? INV_OP_SHIP_HELD
-                                              : INV_OP_RELEASE,
-                       line->held);
+            add_change(run, &count, line, inv_whole_op(kind, false), line->held);
         if (line->allocated > 0 && (kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL))
-            add_change(run, &count, line,
-                       kind == INV_CMD_SHIP ? INV_OP_SHIP_ALLOCATED : INV_OP_CANCEL_ALLOCATED,
-                       line->allocated);
+            add_change(run, &count, line, inv_whole_op(kind, true), line->allocated);
     }
     return count;
 }
@@ -135,15 +129,9 @@ static uint32_t take_part(uint8_t kind, inv_hold_line *line, uint32_t qty) {
 static void emit_taken(inv_run *run, uint32_t *count, uint8_t kind, const inv_hold_line *line,
                        const inv_hold_line *left) {
     if (line->held > left->held)
-        add_change(run, count, line,
-                   kind == INV_CMD_COMMIT ? INV_OP_COMMIT
-                   : kind == INV_CMD_SHIP ? INV_OP_SHIP_HELD
-                                          : INV_OP_RELEASE,
-                   line->held - left->held);
+        add_change(run, count, line, inv_whole_op(kind, false), line->held - left->held);
     if (line->allocated > left->allocated)
-        add_change(run, count, line,
-                   kind == INV_CMD_SHIP ? INV_OP_SHIP_ALLOCATED : INV_OP_CANCEL_ALLOCATED,
-                   line->allocated - left->allocated);
+        add_change(run, count, line, inv_whole_op(kind, true), line->allocated - left->allocated);
 }
 
 static bool is_asked(const inv_job_line *asked, const inv_hold_line *line) {

@@ -147,9 +147,7 @@ static int replay_reserve(inv_run *run, inv_job *job, inv_ref ref, uint64_t line
     return INV_IDEMPOTENCY_MISMATCH;
 }
 
-/* A UUIDv7 that says it was made when ids have already been forgotten, but after the store began.
- */
-static bool is_stale(const inv_store *store, const inv_hold_key *key) {
+bool inv_id_is_stale(const inv_store *store, const inv_hold_key *key) {
     if (key->text.bytes != NULL || key->uuid[6] >> 4 != 7) return false;
     uint64_t wall_ms = 0;
     for (uint32_t i = 0; i < 6; i++) wall_ms = wall_ms << 8 | key->uuid[i];
@@ -256,7 +254,7 @@ int inv_judge_reserve(inv_run *run, inv_job *job) {
         return replay_reserve(run, job, ref, lines, comparable);
     }
     inv_lock_give(&shard->lock);
-    if (is_stale(store, &job->id)) code = INV_STALE_ID;
+    if (inv_id_is_stale(store, &job->id)) code = INV_STALE_ID;
     if (code != INV_OK) {
         if (code == INV_LIMIT_EXCEEDED) {
             job->reply->field = "lines";

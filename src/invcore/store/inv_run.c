@@ -43,7 +43,7 @@ void inv_run_want_stripe(inv_run *run, uint32_t stripe) {
 /* Ascending, by insertion for a few and by scanning the bits for many. */
 static void sort_stripes(inv_run *run) {
     if (INV_PLANTED(INV_PLANT_UNSORTED_LOCKS)) return;
-    if (run->stripe_count > 64) {
+    if (run->stripe_count > 8) {
         uint32_t count = 0;
         for (uint32_t word = 0; word < INV_STRIPE_COUNT_MAX / 64; word++)
             for (uint64_t bits = run->locked_bits[word]; bits != 0; bits &= bits - 1)
@@ -262,12 +262,12 @@ static void prefetch_run(const inv_run *run) {
         const inv_job_line *line = &run->lines[i];
         const inv_stripe *stripe = &store->stripes[line->stripe];
         if (line->sku.bytes == NULL)
-            inv_table_prefetch_row(&stripe->table, inv_sku_place(store, line->number));
+            inv_table_prefetch_row(&stripe->table, inv_sku_place(store, line->number),
+                                   line->location);
     }
 }
 
-/* The highest lsn among the stripes held: what an answer that changed nothing has observed. */
-static uint64_t observed_lsn(const inv_run *run) {
+uint64_t inv_run_observed_lsn(const inv_run *run) {
     uint64_t observed = atomic_load_explicit(&run->store->ids_lsn, memory_order_acquire);
     for (uint32_t i = 0; i < run->stripe_count; i++)
         observed = inv_max_u64(
@@ -289,7 +289,7 @@ static void count_outcome(inv_run *run, const inv_job *job) {
 /* Judges jobs under the locks. Returns how many were judged (fewer: the next one needs more
  * stripes). */
 static uint32_t judge_all(inv_run *run) {
-    uint64_t observed = observed_lsn(run);
+    uint64_t observed = inv_run_observed_lsn(run);
     for (uint32_t i = 0; i < run->job_count; i++) {
         inv_job *job = &run->jobs[i];
         if (job->done) continue;

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 
-#define INDEX_SHARD_BITS_MAX 12u
 #define FLUSHER_SLEEP_MS 2u
 #define TICK_SLEEP_MS 1u
 #define HOUSEKEEPER_SLEEP_MS 5u
@@ -101,8 +100,8 @@ inv_result inv_store_init_parts(inv_store *store) {
     if (result == INV_OK) result = inv_lanes_init(&store->lanes, store->env);
     if (result == INV_OK)
         result = inv_holds_init(
-            &store->holds, store->env, &store->pool,
-            store->stripe_bits < INDEX_SHARD_BITS_MAX ? store->stripe_bits : INDEX_SHARD_BITS_MAX);
+            &store->holds, &store->pool, &store->lanes,
+            store->stripe_bits < INV_SHARD_BITS_MAX ? store->stripe_bits : INV_SHARD_BITS_MAX);
     if (result != INV_OK) return result;
     store->stripes = inv_env_alloc(store->env, store->stripe_count * sizeof(inv_stripe));
     store->next_due = inv_env_alloc(store->env, store->stripe_count * sizeof(_Atomic uint64_t));
@@ -530,7 +529,8 @@ inv_result inv_store_availability(inv_store *store, inv_text seller, const inv_l
 }
 
 /* Steps of a batch of reads: what a later one will touch, for all rows together. */
-static void prefetch_rows(const inv_store *store, const uint32_t *skus, size_t count) {
+static void prefetch_rows(const inv_store *store, const uint32_t *skus,
+                          const uint16_t *locations, size_t count) {
     for (size_t i = 0; i < count; i++)
         INV_PREFETCH(&store->stripes[inv_sku_stripe(store, skus[i])]);
     for (size_t i = 0; i < count; i++)
@@ -538,7 +538,7 @@ static void prefetch_rows(const inv_store *store, const uint32_t *skus, size_t c
                                inv_sku_place(store, skus[i]));
     for (size_t i = 0; i < count; i++)
         inv_table_prefetch_row(&store->stripes[inv_sku_stripe(store, skus[i])].table,
-                               inv_sku_place(store, skus[i]));
+                               inv_sku_place(store, skus[i]), locations[i]);
 }
 
 static void read_number(inv_store *store, uint32_t sku, uint16_t location, inv_batch_level *out,
@@ -577,7 +577,7 @@ inv_result inv_store_availability_batch(inv_store *store, const uint32_t *skus,
         inv_result result;
         size_t piece = count - at < INV_RUN_COMMAND_MAX ? count - at : INV_RUN_COMMAND_MAX;
         if (!inv_store_enter(store, &lane, &result)) return result;
-        prefetch_rows(store, skus + at, piece);
+        prefetch_rows(store, skus + at, locations + at, piece);
         for (size_t i = at; i < at + piece; i++)
             read_number(store, skus[i], locations[i], &out_levels[i], out_observed_lsn);
         inv_lane_give(lane);

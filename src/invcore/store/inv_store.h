@@ -13,7 +13,8 @@
  * ended ids inv_recover.c  replay and a new segment    inv_check.c  proof
  *
  * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index
- * shard, then the log tail. Nothing is interned while a shard is held.
+ * shard (a run of a batch: all of its shards, ascending), then the log tail. Nothing is interned
+ * while a shard is held.
  *
  * TIME. T = now_ms, announced by the timekeeper. A stripe's time is min(T, next_due - 1): it waits
  * until every hold homed there with deadline <= T has been expired and logged. So no code here
@@ -119,6 +120,7 @@ typedef struct inv_run {
     uint64_t locked_bits[INV_STRIPE_COUNT_MAX / 64];
     uint64_t touched_bits[INV_STRIPE_COUNT_MAX / 64];
     inv_job jobs[INV_RUN_COMMAND_MAX];
+    uint16_t shards[INV_RUN_COMMAND_MAX]; /* index shards a batch has locked, ascending */
     inv_pending_name pending[INV_RUN_COMMAND_MAX * 6];
     inv_patch patches[INV_EXPIRE_HOLD_MAX + 2 * INV_RUN_COMMAND_MAX];
     inv_job_line lines[INV_LINE_COUNT_MAX + INV_RUN_COMMAND_MAX];
@@ -212,6 +214,8 @@ uint64_t inv_run_finish(inv_run *run);
 /* Writes the payload as a record of its own while the locks are kept (expiry of more than fits in
  * one). */
 void inv_run_emit(inv_run *run);
+/* The highest lsn among the stripes held: what an answer that changed nothing has observed. */
+uint64_t inv_run_observed_lsn(const inv_run *run);
 /* Marks a stripe as being written (sequence odd). It must be locked. */
 void inv_run_touch(inv_run *run, uint32_t stripe);
 /* Appends an entry to the payload; returns its end offset in the payload. */
