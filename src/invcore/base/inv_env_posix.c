@@ -29,6 +29,7 @@
 #define _GNU_SOURCE /* O_DIRECT, CLOCK_BOOTTIME, MAP_POPULATE */
 #endif
 #include "inv_env.h"
+#include "inv_heap.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -54,7 +55,8 @@
 #define ZERO_PAGE_BYTES 4096u
 #define ZERO_VECTOR_COUNT_MAX 256u    /* one pwritev writes up to 1 MiB of zeros */
 #define HUGE_PAGE_BYTES (2u << 20)
-#define MAPPED_BLOCK_BYTES_MIN (128u << 10)
+#define HEAP_BLOCK_BYTES_MIN 1024u
+#define MAPPED_BLOCK_BYTES_MIN (2u << 20)
 #define HUGE_PAGES_FROM_BYTES (16u << 20) /* a small store keeps to small pages */
 #define MAPPING_ROUND_BYTES (64u << 10) /* a multiple of every page size Linux uses */
 
@@ -136,6 +138,7 @@ static uint64_t mapping_bytes_of(size_t bytes) {
 
 typedef struct posix_mappings {
     _Atomic uint64_t bytes; /* mapped now */
+    inv_heap heap;          /* blocks of HEAP_BLOCK_BYTES_MIN to MAPPED_BLOCK_BYTES_MIN */
 } posix_mappings;
 
 /* A mapping aligned to huge pages costs nothing until touched, and few TLB misses afterwards. The
@@ -161,24 +164,48 @@ static void *large_alloc(posix_mappings *mappings, size_t bytes) {
     return start;
 }
 
+static void large_free(posix_mappings *mappings, void *pointer, size_t bytes) {
+    atomic_fetch_sub_explicit(&mappings->bytes, mapping_bytes_of(bytes), memory_order_relaxed);
+    int failed = munmap(pointer, mapping_bytes_of(bytes));
+    INV_ASSERT(failed == 0); /* only a wrong pointer or size can fail here */
+}
+
+static void *heap_map(void *context, size_t bytes) {
+    return large_alloc((posix_mappings *)context, bytes);
+}
+static void heap_unmap(void *context, void *chunk, size_t bytes) {
+    large_free((posix_mappings *)context, chunk, bytes);
+}
+
+/* Small blocks come from the C library; so do all under a sanitizer, which looks at their edges. */
+static bool is_heap_block(size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+    (void)bytes;
+    return false;
+#else
+    return bytes >= HEAP_BLOCK_BYTES_MIN;
+#endif
+}
+
 static void *real_alloc(void *context, size_t bytes) {
+    posix_mappings *mappings = (posix_mappings *)context;
     if (bytes > SIZE_MAX / 2) return NULL; /* the roundings below must not wrap */
-    if (bytes >= MAPPED_BLOCK_BYTES_MIN) return large_alloc((posix_mappings *)context, bytes);
+    if (bytes >= MAPPED_BLOCK_BYTES_MIN) return large_alloc(mappings, bytes);
     size_t rounded = bytes == 0 ? INV_CACHE_LINE : (size_t)inv_align_u64(bytes, INV_CACHE_LINE);
-    void *block = aligned_alloc(INV_CACHE_LINE, rounded);
-    if (block != NULL) memset(block, 0, rounded);
+    void *block = is_heap_block(bytes) ? inv_heap_alloc(&mappings->heap, bytes)
+                                       : aligned_alloc(INV_CACHE_LINE, rounded);
+    if (block != NULL) memset(block, 0, bytes);
     return block;
 }
 
 static void real_free(void *context, void *pointer, size_t bytes) {
     posix_mappings *mappings = (posix_mappings *)context;
-    if (bytes < MAPPED_BLOCK_BYTES_MIN) {
+    if (bytes >= MAPPED_BLOCK_BYTES_MIN)
+        large_free(mappings, pointer, bytes);
+    else if (is_heap_block(bytes))
+        inv_heap_free(&mappings->heap, pointer);
+    else
         free(pointer);
-        return;
-    }
-    atomic_fetch_sub_explicit(&mappings->bytes, mapping_bytes_of(bytes), memory_order_relaxed);
-    int failed = munmap(pointer, mapping_bytes_of(bytes));
-    INV_ASSERT(failed == 0); /* only a wrong pointer or size can fail here */
 }
 
 static bool real_entropy(void *context, void *buffer, size_t bytes) {
@@ -565,6 +592,7 @@ inv_env *inv_env_create(void) {
         free(env);
         return NULL;
     }
+    inv_heap_init(&mappings->heap, heap_map, heap_unmap, mappings);
     env->owned[OWNED_MAPPINGS] = mappings;
     env->clock = (inv_clock){NULL, real_mono_ms, real_mono_ns, real_wall_unix_ms};
     env->allocator = (inv_allocator){mappings, real_alloc, real_free};
@@ -583,6 +611,7 @@ void inv_env_destroy(inv_env *env) {
     if (env == NULL) return;
     directory_destroy((posix_directory *)env->owned[OWNED_DIRECTORY]);
     free(env->owned[OWNED_MANUAL_CLOCK]);
+    inv_heap_deinit(&((posix_mappings *)env->owned[OWNED_MAPPINGS])->heap);
     free(env->owned[OWNED_MAPPINGS]);
     free(env);
 }

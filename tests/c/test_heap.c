@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_heap.c: the heap against a list of what it has handed out, each block filled with its own
+ * pattern; and a map function that counts and fails on request.
+ */
+#include <stdlib.h>
+
+#include "../../src/invcore/base/inv_heap.h"
+#include "inv_test.h"
+
+#define BLOCKS 600u
+#define MAP_FAILS_NEVER UINT64_MAX
+
+typedef struct source { /* of chunks */
+    uint64_t chunks, bytes, calls, fail_at;
+} source;
+
+static void *source_map(void *context, size_t bytes) {
+    source *from = context;
+    if (from->calls++ == from->fail_at) return NULL;
+    from->chunks++;
+    from->bytes += bytes;
+    void *chunk = aligned_alloc(64, bytes);
+    if (chunk == NULL) abort();
+    memset(chunk, 0xA5, bytes); /* a heap must not rely on zeros */
+    return chunk;
+}
+
+static void source_unmap(void *context, void *chunk, size_t bytes) {
+    source *from = context;
+    from->chunks--;
+    from->bytes -= bytes;
+    free(chunk);
+}
+
+typedef struct owned {
+    uint8_t *bytes;
+    size_t size;
+    uint8_t pattern;
+} owned;
+
+static void fill(owned *block) {
+    block->bytes[0] = block->bytes[block->size - 1] = block->pattern;
+    for (size_t i = 0; i < block->size; i += 61) block->bytes[i] = block->pattern;
+}
+
+static void check_whole(const owned *block) {
+    CHECK(block->bytes[0] == block->pattern && block->bytes[block->size - 1] == block->pattern);
+    for (size_t i = 0; i < block->size; i += 61)
+        if (block->bytes[i] != block->pattern) CHECK(!"another block wrote here");
+}
+
+static size_t some_size(inv_test_rng *rng) {
+    uint64_t doubling = inv_test_rng_below(rng, 19); /* up to 512 KiB, small ones as often */
+    return 1 + inv_test_rng_below(rng, (uint64_t)1 << (doubling + 1));
+}
+
+INV_TEST(blocks_never_overlap) {
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        inv_test_rng rng = inv_test_rng_of(seed);
+        source from = {.fail_at = MAP_FAILS_NEVER};
+        static owned blocks[BLOCKS];
+        inv_heap heap;
+        memset(blocks, 0, sizeof blocks);
+        inv_heap_init(&heap, source_map, source_unmap, &from);
+        for (uint32_t round = 0; round < 30000; round++) {
+            owned *block = &blocks[inv_test_rng_below(&rng, BLOCKS)];
+            if (block->bytes == NULL) {
+                block->size = some_size(&rng);
+                block->pattern = (uint8_t)(round * 7 + 1);
+                block->bytes = inv_heap_alloc(&heap, block->size);
+                CHECK(block->bytes != NULL && (uintptr_t)block->bytes % 64 == 0);
+                fill(block);
+            } else {
+                check_whole(block);
+                if (round % 64 == 0) CHECK(inv_heap_check(&heap, block->bytes) == NULL);
+                inv_heap_free(&heap, block->bytes);
+                block->bytes = NULL;
+            }
+        }
+        uint64_t wanted = 0;
+        for (uint32_t i = 0; i < BLOCKS; i++) wanted += blocks[i].bytes ? blocks[i].size : 0;
+        CHECK(heap.used_bytes >= wanted && heap.used_bytes <= wanted + BLOCKS * 79);
+        for (uint32_t i = 0; i < BLOCKS; i++)
+            if (blocks[i].bytes != NULL) inv_heap_free(&heap, blocks[i].bytes);
+        CHECK(heap.used_bytes == 0 && from.chunks == 1);
+        inv_heap_deinit(&heap);
+        CHECK(from.chunks == 0 && from.bytes == 0);
+    }
+}
+
+/* What is given back is one block again: the same chunk serves it all once more. */
+INV_TEST(neighbours_are_joined) {
+    source from = {.fail_at = MAP_FAILS_NEVER};
+    inv_heap heap;
+    void *blocks[64];
+    inv_heap_init(&heap, source_map, source_unmap, &from);
+    for (uint32_t order = 0; order < 3; order++) {
+        for (uint32_t i = 0; i < 64; i++) blocks[i] = inv_heap_alloc(&heap, 60000);
+        CHECK(from.chunks == 1);
+        for (uint32_t i = 0; i < 64; i++)
+            inv_heap_free(&heap, blocks[order == 0 ? i : order == 1 ? 63 - i : i * 37 % 64]);
+        void *all = inv_heap_alloc(&heap, 3900000);
+        CHECK(all != NULL && from.chunks == 1);
+        inv_heap_free(&heap, all);
+    }
+    inv_heap_deinit(&heap);
+}
+
+INV_TEST(limits_and_no_memory) {
+    source from = {.fail_at = 0};
+    inv_heap heap;
+    inv_heap_init(&heap, source_map, source_unmap, &from);
+    CHECK(inv_heap_alloc(&heap, 1) == NULL); /* nothing has changed: it works when there is some */
+    CHECK(heap.used_bytes == 0 && heap.chunk_count == 0);
+    void *small = inv_heap_alloc(&heap, 1);
+    from.fail_at = from.calls;
+    CHECK(inv_heap_alloc(&heap, INV_HEAP_BLOCK_BYTES_MAX) == NULL);
+    void *large = inv_heap_alloc(&heap, INV_HEAP_BLOCK_BYTES_MAX);
+    CHECK(small != NULL && large != NULL);
+    CHECK(inv_heap_check(&heap, small) == NULL && inv_heap_check(&heap, large) == NULL);
+    inv_heap_free(&heap, large);
+    CHECK(from.chunks == 1);
+    inv_heap_free(&heap, small);
+    inv_heap_deinit(&heap);
+    CHECK(from.bytes == 0);
+}
+
+INV_TEST_MAIN()
