@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +287,33 @@ def test_read_only_and_closed(tmp_path: Path) -> None:
     ):
         with pytest.raises(errors.StoreClosed):
             call()
+
+
+def test_threads_whose_first_call_is_a_batch(inv: inventory.Inventory) -> None:
+    skus, places = load(inv, 1000)
+    start = threading.Barrier(4)
+    codes: list[NDArray[np.uint8]] = []
+
+    def work(number: int) -> None:
+        rows = np.tile(skus[:4], 250)
+        ids = ids_of(*range(number * 1000, number * 1000 + 1000))
+        start.wait()
+        codes.append(
+            inv.reserve_batch(
+                rows, np.full(1000, places[0]), np.ones(1000, "int64"), ids, ttl_ms=60_000
+            )
+        )
+        inv.release_batch(ids[::2])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(codes) == 4
+    assert not np.concatenate(codes).any()
+    assert inv.availability_batch(skus[:4], np.full(4, places[0]))["held"].tolist() == [500] * 4
+    assert inv.verify().ok
 
 
 def test_a_batch_is_durable_when_it_returns() -> None:

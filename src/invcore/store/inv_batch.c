@@ -108,6 +108,7 @@ static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from,
         inv_run *run = inv_run_of(store, lane);
         *out_done = 0;
         if (run != NULL) { /* else: the long way will say so */
+            run->store = store;
             run->lane = lane;
             result = inv_batch_run(run, view, from, codes, out_done, observed_lsn);
         }

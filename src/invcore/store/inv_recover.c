@@ -183,6 +183,7 @@ static inv_result replay_entry(replay *state, const inv_effect *effect, uint64_t
         if (state->ticked) inv_forget(store, before.window_start_ms, before.forgotten_lsn);
         state->ticked = true;
         state->tick_ms = time_ms;
+        inv_mark_ended(store, record_end, time_ms);
         atomic_store_explicit(&store->ids_lsn, record_end, memory_order_relaxed);
         return INV_OK;
     case INV_ENTRY_RESERVE:

@@ -131,6 +131,12 @@ typedef struct inv_run {
     uint8_t payload[INV_RECORD_BYTES_MAX + 64];
 } inv_run;
 
+#define INV_ENDED_MARKS 256u
+typedef struct inv_ended_mark { /* at some tick: ids ended until then have at most this lsn */
+    uint64_t lsn, now_ms;
+    uint64_t ended_total; /* since the store was opened, forgotten ones included */
+} inv_ended_mark;
+
 typedef struct inv_store {
     inv_env *env;
     inv_options options;
@@ -158,6 +164,9 @@ typedef struct inv_store {
     uint64_t anchor_engine_ms, anchor_mono_ms; /* T = anchor_engine + (mono - anchor_mono) */
     uint64_t grace_until_ms, downtime_pending_ms;
     uint64_t tick_last_ms, tick_last_tail;
+    uint64_t forgotten_total; /* ended ids let go since the store was opened */
+    uint32_t mark_count;
+    inv_ended_mark marks[INV_ENDED_MARKS]; /* oldest first */
     _Atomic uint64_t
         wall_offset_ms;    /* wall clock minus engine time at the last tick (modulo 2^64) */
     uint32_t sweep_stripe; /* where the last bounded advance stopped */
@@ -258,6 +267,8 @@ INV_MUST_USE inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t
 /* Forgets ended ids: those that ended before window_start_ms or whose last change is at or below
  * lsn. A tick says which; live code and replay forget the same. */
 void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn);
+/* Remembers, at the tick that ends at lsn, how many ids have ended so far. */
+void inv_mark_ended(inv_store *store, uint64_t lsn, uint64_t now_ms);
 
 /* ---- inv_recover.c
  * ---------------------------------------------------------------------------------- */

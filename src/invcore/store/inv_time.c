@@ -17,7 +17,10 @@
 #include "inv_store.h"
 
 #define WHEEL_WORK 512u   /* wheel steps of one lock hold */
-#define FORGET_BATCH 256u /* ended ids of one lock hold */
+#define EXCESS_EXACT_MAX 4096u /* ids beyond ended_ids_max that a tick finds one by one */
+#define EXCESS_STEP_MAX 65536u /* ... when no mark helps */
+#define FORGET_STRIPES 16u /* of which ended ids are forgotten together */
+#define FORGET_ROUNDS 16u  /* ids of each in one lock hold */
 
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace) {
     const inv_clock *clock = &store->env->clock;
@@ -43,13 +46,15 @@ uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller) {
     return inv_seller_tweak(store, text);
 }
 
-static void forget_one(inv_store *store, inv_stripe *stripe) {
+static uint64_t hash_of(const inv_store *store, const inv_hold *hold) {
+    return inv_hold_hash(store->key, inv_seller_tweak_of(store, hold->seller),
+                         (hold->kind & INV_HOLD_OP) != 0, inv_hold_text(&store->holds, hold),
+                         hold->id);
+}
+
+static void forget_one(inv_store *store, inv_stripe *stripe, uint64_t hash) {
     inv_ref ref = inv_hold_dequeue_ended(&store->holds, &stripe->home);
-    inv_hold *hold = inv_hold_at(&store->holds, ref);
-    if (!hold->gone) {
-        uint64_t hash = inv_hold_hash(store->key, inv_seller_tweak_of(store, hold->seller),
-                                      (hold->kind & INV_HOLD_OP) != 0,
-                                      inv_hold_text(&store->holds, hold), hold->id);
+    if (!inv_hold_at(&store->holds, ref)->gone) {
         inv_hold_shard *shard = inv_holds_shard(&store->holds, hash);
         inv_lock_take(&shard->lock);
         inv_holds_remove_locked(&store->holds, shard, hash, ref);
@@ -58,22 +63,47 @@ static void forget_one(inv_store *store, inv_stripe *stripe) {
     inv_hold_destroy(&store->holds, &stripe->home, ref);
 }
 
+/* The oldest ended id of each of these locked stripes goes, if it may. Each is a chain of lines that
+ * no cache holds, so all stripes take each step together. Returns whether any went. */
+static bool forget_round(inv_store *store, inv_stripe *stripes, uint32_t count,
+                         uint64_t window_start_ms, uint64_t lsn) {
+    uint64_t hashes[FORGET_STRIPES];
+    bool goes[FORGET_STRIPES], any = false;
+    for (uint32_t i = 0; i < count; i++) {
+        inv_ref first = stripes[i].home.ended_first;
+        goes[i] = first != 0;
+        if (first == 0) continue;
+        INV_PREFETCH(inv_hold_at(&store->holds, first));
+        INV_PREFETCH(inv_hold_at(&store->holds, first & ~63u));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!goes[i]) continue;
+        const inv_hold *oldest = inv_hold_at(&store->holds, stripes[i].home.ended_first);
+        goes[i] = oldest->deadline_ms < window_start_ms || oldest->lsn <= lsn;
+        if (!goes[i]) continue;
+        hashes[i] = hash_of(store, oldest);
+        inv_holds_prefetch(&store->holds, hashes[i]);
+        if (oldest->next != 0) INV_PREFETCH(inv_hold_at(&store->holds, oldest->next));
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (goes[i]) {
+            forget_one(store, &stripes[i], hashes[i]);
+            store->forgotten_total++;
+            any = true;
+        }
+    return any;
+}
+
 void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn) {
-    for (uint32_t i = 0; i < store->stripe_count; i++) {
-        inv_stripe *stripe = &store->stripes[i];
+    for (uint32_t from = 0; from < store->stripe_count; from += FORGET_STRIPES) {
+        inv_stripe *stripes = &store->stripes[from];
+        uint32_t left = store->stripe_count - from;
+        uint32_t count = left < FORGET_STRIPES ? left : FORGET_STRIPES;
         for (bool more = true; more;) {
-            more = false;
-            inv_lock_take(&stripe->lock);
-            for (uint32_t n = 0; stripe->home.ended_first != 0; n++) {
-                const inv_hold *oldest = inv_hold_at(&store->holds, stripe->home.ended_first);
-                if (oldest->deadline_ms >= window_start_ms && oldest->lsn > lsn) break;
-                if (n == FORGET_BATCH) {
-                    more = true;
-                    break;
-                }
-                forget_one(store, stripe);
-            }
-            inv_lock_give(&stripe->lock);
+            for (uint32_t i = 0; i < count; i++) inv_lock_take(&stripes[i].lock);
+            for (uint32_t round = 0; round < FORGET_ROUNDS && more; round++)
+                more = forget_round(store, stripes, count, window_start_ms, lsn);
+            for (uint32_t i = 0; i < count; i++) inv_lock_give(&stripes[i].lock);
         }
     }
 }
@@ -102,6 +132,34 @@ static bool look_at(inv_store *store, uint32_t stripe, inv_ref ref, oldest_ended
     const inv_hold *hold = inv_hold_at(&store->holds, ref);
     *out = (oldest_ended){hold->lsn, hold->deadline_ms, ref, stripe};
     return true;
+}
+
+void inv_mark_ended(inv_store *store, uint64_t lsn, uint64_t now_ms) {
+    uint64_t total = store->forgotten_total +
+                     atomic_load_explicit(&store->holds.ended_total, memory_order_relaxed);
+    uint64_t apart = store->options.ended_ids_max / INV_ENDED_MARKS;
+    if (store->mark_count > 0 &&
+        total < store->marks[store->mark_count - 1].ended_total + inv_max_u64(apart, 1))
+        return;
+    if (store->mark_count == INV_ENDED_MARKS) {
+        store->mark_count--;
+        memmove(store->marks, store->marks + 1, store->mark_count * sizeof store->marks[0]);
+    }
+    store->marks[store->mark_count++] = (inv_ended_mark){lsn, now_ms, total};
+}
+
+/* For many: the last mark before which at most `excess` ids ended. False: there is none. */
+static bool find_mark(const inv_store *store, uint64_t excess, uint64_t *lsn, uint64_t *window_ms) {
+    bool found = false;
+    for (uint32_t i = 0; i < store->mark_count; i++) {
+        const inv_ended_mark *mark = &store->marks[i];
+        if (mark->ended_total <= store->forgotten_total) continue;
+        if (mark->ended_total > store->forgotten_total + excess) break;
+        *lsn = mark->lsn;
+        *window_ms = inv_max_u64(*window_ms, mark->now_ms + 1);
+        found = true;
+    }
+    return found;
 }
 
 /* The lsn up to which the `excess` oldest ended ids reach. Only the timekeeper takes from the
@@ -150,8 +208,11 @@ static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *t
     /* What was once forgotten for its number stays forgotten: this window never moves back. */
     uint64_t stale_before = inv_max_u64(
         tick->window_start_ms, atomic_load_explicit(&store->window_start_ms, memory_order_relaxed));
-    if (total > store->options.ended_ids_max)
-        find_excess(store, total - store->options.ended_ids_max, &tick->forgotten_lsn,
+    /* Few are found one by one; many as far as a mark says, so that a tick stays short. */
+    uint64_t excess = total - inv_min_u64(total, store->options.ended_ids_max);
+    if (excess > 0 && (excess <= EXCESS_EXACT_MAX ||
+                       !find_mark(store, excess, &tick->forgotten_lsn, &stale_before)))
+        find_excess(store, inv_min_u64(excess, EXCESS_STEP_MAX), &tick->forgotten_lsn,
                     &stale_before);
     tick->stale_before_ms = stale_before;
 }
@@ -186,6 +247,7 @@ inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now,
     /* Whoever finds an id unknown from here on has observed this tick. */
     atomic_store_explicit(&store->ids_lsn, end, memory_order_release);
     atomic_store_explicit(&store->window_start_ms, tick.stale_before_ms, memory_order_release);
+    inv_mark_ended(store, end, now);
     inv_forget(store, tick.window_start_ms, tick.forgotten_lsn);
     return INV_OK;
 }
