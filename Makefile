@@ -41,7 +41,8 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMPS)/package $(STAMPS)/demo ## rehearse a shop on real purchases (first run: installs)
-	@$(VENV)/bin/inventory demo
+	@mkdir -p build
+	@$(VENV)/bin/inventory demo --chart build/demo.html
 
 test: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test ## build and run all tests, C then Python
 	@status=0; \

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A quarter of real shop baskets against the engine, with a crash in the middle.
+"""Real shop baskets against the engine, with a crash in the middle.
 
-`main` replays the first quarter of 2017 of "The Complete Journey" (a public data set of grocery
-baskets) over 60 % of the stock it will ask for, kills the process that does it, recovers, finishes,
-and proves from an independent ledger that no acknowledged operation was lost or done twice and no
-unit was oversold.
+`inventory demo` replays the first quarter of 2017 of "The Complete Journey" (a public data set of
+grocery baskets), or any other stream of purchases, over 60 % of the stock it will ask for, kills
+the process that does it, recovers, finishes, and proves from an independent ledger that no
+acknowledged operation was lost or done twice and no unit was oversold.
 """
-
-from inventory.demo.app import main
-
-__all__ = ["main"]

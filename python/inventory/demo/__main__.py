@@ -3,6 +3,6 @@
 
 import sys
 
-from inventory.demo.app import main
+from inventory.cli import main
 
-sys.exit(main(sys.argv[1:]))
+main(["demo", *sys.argv[1:]], prog_name="inventory")

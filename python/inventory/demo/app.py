@@ -7,7 +7,6 @@ to choose the moment of the kill, and it judges by the ledger alone.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import signal
 import subprocess
@@ -15,57 +14,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from inventory.demo.baskets import (
-    HOW_TO_INSTALL,
-    Basket,
-    DemoDataMissing,
-    load_baskets,
-    start_stock,
-)
+import inventory
+from inventory.demo.audit import Audit, audit
+from inventory.demo.baskets import Basket, DemoDataMissing, load_baskets, start_stock
+from inventory.demo.chart import Outage, write_chart
 from inventory.demo.job import Job
 from inventory.demo.ledger import LedgerReader, Story
+from inventory.demo.result import Crash, Result, result_of
+from inventory.demo.view import View, print_result
 
-if TYPE_CHECKING:
-    from inventory.demo.audit import Audit
-    from inventory.demo.result import Crash, Result
-    from inventory.demo.view import View
+__all__ = ["THREADS", "DemoDataMissing", "Settings", "WorkerFailed", "print_result", "rehearse"]
 
 THREADS = 32
 POLL_S = 0.1
 KILL_AT = 0.5  # share of the baskets that have an answer
-EXIT_OK, EXIT_WRONG, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 class WorkerFailed(Exception):
     """The worker ended by itself with an error."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    result = argparse.ArgumentParser(
-        prog="inventory demo",
-        description="Replay a quarter of real shop baskets, kill the process half way, recover, "
-        "finish, and prove that nothing acknowledged was lost and nothing oversold.",
-    )
-    result.add_argument("--data", type=Path, help="keep store and ledger under this new directory")
-    result.add_argument("--keep", action="store_true", help="keep the temporary directory")
-    result.add_argument("--threads", type=_positive, default=THREADS, help="default %(default)s")
-    result.add_argument("--baskets", type=_positive, metavar="N", help="only the first N baskets")
-    result.add_argument("--seed", type=int, default=1, help="chooses the abandoned baskets")
-    result.add_argument("--source", type=Path, help="another stream: parquet, csv or csv.xz")
-    result.add_argument("--no-kill", action="store_true", help="let the worker live")
-    result.add_argument("--json", action="store_true", help="print the result as JSON")
-    return result
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
 
 
 class Run:
@@ -77,6 +46,7 @@ class Run:
         self.view = view
         self.story = Story()
         self.audits: list[Audit] = []
+        self.outage: Outage | None = None
         self._reader = LedgerReader(Path(job.ledger))
         self._row_count = len(start_stock(baskets))
 
@@ -116,10 +86,6 @@ class Run:
 
     def check(self) -> Crash:
         """Open the store as its next user would, measure that, and hold it against the ledger."""
-        import inventory
-        from inventory.demo.audit import audit
-        from inventory.demo.result import Crash
-
         begin_s = time.perf_counter()
         with inventory.open(self.job.store, durability="durable") as inv:
             recovery_ms = (time.perf_counter() - begin_s) * 1000
@@ -135,13 +101,13 @@ class Run:
 
     def whole(self, *, kill: bool) -> Result:
         """The run from loading to the final proof."""
-        from inventory.demo.result import result_of
-
         begin_s = time.perf_counter()
         crash = None
         kill_at = max(1, int(len(self.baskets) * KILL_AT)) if kill else None
         if self.live(kill_at=kill_at):
+            killed_ms = time.monotonic_ns() // 1_000_000
             crash = self.check()
+            self.outage = Outage(killed_ms, killed_ms + round(crash.recovery_ms))
             self.view.say(
                 f"killed after {crash.baskets_done:,} baskets; recovered in "
                 f"{crash.recovery_ms:,.1f} ms ({crash.records_replayed:,} log records, "
@@ -160,51 +126,57 @@ class Run:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; return 0 if all agrees, 1 if anything is wrong, 2 if it can't run."""
-    options = parser().parse_args(argv)
-    try:
-        from inventory.demo.view import View, print_result
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "rich":
-            raise
-        print(f"The demo needs rich, which is not installed.\n{HOW_TO_INSTALL}", file=sys.stderr)
-        return EXIT_UNUSABLE
-    try:
-        baskets = load_baskets(options.source, limit=options.baskets)
-    except DemoDataMissing as missing:
-        print(missing, file=sys.stderr)
-        return EXIT_UNUSABLE
-    temporary = options.data is None
-    folder = Path(tempfile.mkdtemp(prefix="inventory-demo-")) if temporary else options.data
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is told; see `inventory demo --help`."""
+
+    source: Path | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    data: Path | None = None
+    keep: bool = False
+    threads: int = THREADS
+    basket_count_max: int | None = None
+    seed: int = 1
+    kill: bool = True
+    chart: Path | None = None
+
+
+def rehearse(settings: Settings) -> Result:
+    """Run the demo.
+
+    Raises:
+        DemoDataMissing: it can't run; the text says why. WorkerFailed: the worker gave up.
+    """
+    if settings.chart is not None and not settings.chart.parent.is_dir():
+        raise DemoDataMissing(f"There is no directory {settings.chart.parent} for the chart.")
+    baskets = load_baskets(
+        settings.source, columns=settings.columns, limit=settings.basket_count_max
+    )
+    temporary = settings.data is None
+    folder = settings.data or Path(tempfile.mkdtemp(prefix="inventory-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        print(f"{folder} is not empty: name a new directory.", file=sys.stderr)
-        return EXIT_UNUSABLE
+        raise DemoDataMissing(f"{folder} is not empty: name a new directory.")
     job = Job(
         store=str(folder / "store"),
         ledger=str(folder / "ledger.jsonl"),
-        source=None if options.source is None else str(options.source),
-        basket_count_max=options.baskets,
-        threads=options.threads,
-        seed=options.seed,
+        source=None if settings.source is None else str(settings.source),
+        columns=settings.columns,
+        basket_count_max=settings.basket_count_max,
+        threads=settings.threads,
+        seed=settings.seed,
     )
     try:
         with View() as view:
-            result = Run(job, baskets, view).whole(kill=not options.no_kill)
-    except WorkerFailed as failure:
-        print(failure, file=sys.stderr)
-        return EXIT_WRONG
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+            run = Run(job, baskets, view)
+            result = run.whole(kill=settings.kill)
+            if settings.chart is not None:
+                title = f"{len(baskets):,} baskets against durable stock"
+                write_chart(settings.chart, run.story.answers, run.outage, title)
+                view.say(f"chart of the sale: {settings.chart.resolve()}")
+        return result
     finally:
-        if temporary and not options.keep:
+        if temporary and not settings.keep:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print(f"store and ledger are in {folder}", file=sys.stderr)
-    if options.json:
-        print(result.to_json())
-    else:
-        print_result(result)
-    return EXIT_OK if result.ok else EXIT_WRONG

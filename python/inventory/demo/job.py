@@ -20,6 +20,7 @@ class Job:
     store: str  # directory of the store
     ledger: str  # file of acknowledgements
     source: str | None  # stream to replay; None: the installed data package
+    columns: dict[str, str]  # our names of its columns to its own, where given
     basket_count_max: int | None
     threads: int
     seed: int

@@ -81,6 +81,13 @@ class Taken(NamedTuple):
     micros: int  # how long the durable call took; 0 = a replay of an earlier life's
 
 
+class Answer(NamedTuple):
+    """A basket's answer in the life that gave it; replays are none."""
+
+    now_ms: int  # of the monotonic clock, the same in every process
+    micros: int  # how long the durable reserve took; 0 = refused
+
+
 @dataclass
 class Pace:
     """How fast the first life worked: it alone has no replays in it."""
@@ -105,6 +112,7 @@ class Story:
     committed: set[str] = field(default_factory=set)
     shipped: set[str] = field(default_factory=set)
     micros: list[int] = field(default_factory=list)  # of every reserve that took something
+    answers: list[Answer] = field(default_factory=list)
     pace: Pace = field(default_factory=Pace)
     lives: int = 0
     finished: bool = False
@@ -149,6 +157,7 @@ class Story:
         before = self.taken.get(basket_id)
         if micros:
             self.micros.append(micros)
+            self.answers.append(Answer(now_ms, micros))
             if before is not None:
                 self.contradictions.append(f"basket {basket_id}: taken twice")
             if self.lives == 1:
@@ -170,6 +179,8 @@ class Story:
         if basket_id in self.taken:
             self.contradictions.append(f"basket {basket_id}: taken, then refused")
         else:
+            if basket_id not in self.refused:
+                self.answers.append(Answer(now_ms, 0))
             self.refused.add(basket_id)
 
     def _fold_settled(self, settled: set[str], basket_id: str, lsn: int) -> None:

@@ -49,7 +49,7 @@ class View:
 
     def say(self, text: str) -> None:
         """Print one line above the progress bar."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def show(self, phase: str, done: int, total: int, note: str = "") -> None:
         """Bring the progress bar up to date; without a terminal a line every few seconds."""
@@ -66,7 +66,7 @@ class View:
 def print_result(result: Result) -> None:
     """Print the closing table and, if anything is wrong, what."""
     console = Console(file=sys.stdout, highlight=False)
-    table = Table(title="A quarter of baskets, one crash", show_header=False, title_justify="left")
+    table = Table(title="Baskets against durable stock", show_header=False, title_justify="left")
     table.add_column("what", no_wrap=True)
     table.add_column("figure", justify="right", no_wrap=True)
     for name, figure in result.rows():

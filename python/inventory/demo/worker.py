@@ -123,10 +123,15 @@ def _now_ms() -> int:
 
 
 def spread_by_store(baskets: Sequence[Basket], parts: int) -> list[list[Basket]]:
-    """Share the stores out evenly by baskets: within a store, so within a row, the order stays."""
+    """Share the stores out evenly by baskets: within a store, so within a row, the order stays.
+
+    With fewer stores than parts the baskets are dealt out in turn: the row is where they meet.
+    """
     by_store: dict[str, list[Basket]] = defaultdict(list)
     for basket in baskets:
         by_store[basket.store].append(basket)
+    if len(by_store) < parts:
+        return [list(baskets[part::parts]) for part in range(parts)]
     shares: list[list[list[Basket]]] = [[] for _ in range(parts)]
     sizes = [0] * parts
     for of_store in sorted(by_store.values(), key=len, reverse=True):
@@ -160,7 +165,7 @@ def in_threads(function: Callable[[Sequence[Part]], None], parts: Sequence[Seque
 def main(argument: str) -> None:
     """Live one life: load, replay, wait for the abandoned holds to lapse, close."""
     job = Job.from_json(argument)
-    baskets = load_baskets(job.source_path, limit=job.basket_count_max)
+    baskets = load_baskets(job.source_path, columns=job.columns, limit=job.basket_count_max)
     stock = list(start_stock(baskets).items())
     with Ledger(job.ledger) as ledger, inventory.open(job.store, durability="durable") as inv:
         worker = Worker(job, inv, ledger)
