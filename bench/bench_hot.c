@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bench_hot.c: what does one SKU that everybody wants cost, against load that spreads? Memory mode.
+ * One JSON line a row:
+ *
+ *   row 9    two threads, all their reserves and ends on one SKU, against the same two threads on
+ *            all SKUs: ratio of the rates
+ *   row 17   one thread: refusals of a sold-out SKU that has --reservations live holds, against the
+ *            steady state of row 1 (reserves with the ends of older ones): ratio of the rates
+ *
+ * The two sides take turns in one store, PAIRS times --seconds / PAIRS / 2 each, so that a machine
+ * that gets slower meanwhile does so for both. The figure is the median of the pairs' ratios; the
+ * rates beside it are medians too. A refusal is asked for at a random location of the SKU, with a
+ * new id, and its answer holds the short line, the alternatives and the time to try again.
+ *
+ * Usage: bench_hot [--row N]... [--skus N] [--locations N] [--reservations N] [--ended N]
+ *                  [--seconds N] [--batch N] [--smoke]
+ */
+#include "bench_common.h"
+
+#define THREAD_COUNT 2u
+#define PAIRS 10u
+
+/* One thread's turn. */
+typedef struct hot_turn {
+    bench *load;
+    double seconds;
+    double rate; /* reserves a second, their ends included in the time */
+} hot_turn;
+
+static void *run_turn(void *argument) {
+    hot_turn *turn = argument;
+    bench *b = turn->load;
+    uint64_t made = b->made, start_ns = now_ns();
+    uint64_t deadline_ns = start_ns + (uint64_t)(turn->seconds * 1e9);
+    while (now_ns() < deadline_ns) {
+        bench_reserve_batch(b, b->flags->batch, false);
+        bench_end_batch(b, b->flags->batch, false);
+    }
+    turn->rate = (double)(b->made - made) / ((double)(now_ns() - start_ns) / 1e9);
+    return NULL;
+}
+
+/* All threads at once; the sum of their rates. */
+static double run_turns(bench *const *loads, double seconds) {
+    hot_turn turns[THREAD_COUNT];
+    pthread_t threads[THREAD_COUNT];
+    double rate = 0;
+    for (uint32_t i = 0; i < THREAD_COUNT; i++) {
+        turns[i] = (hot_turn){loads[i], seconds, 0};
+        if (pthread_create(&threads[i], NULL, run_turn, &turns[i]) != 0) die("threads", "none");
+    }
+    for (uint32_t i = 0; i < THREAD_COUNT; i++) {
+        pthread_join(threads[i], NULL);
+        rate += turns[i].rate;
+    }
+    return rate;
+}
+
+/* The figures of one row: ratios of pairs of turns, and the rates they come from. */
+typedef struct hot_pairs {
+    double ratios[PAIRS], hot_rates[PAIRS], base_rates[PAIRS];
+} hot_pairs;
+
+static void add_pair(hot_pairs *pairs, uint32_t i, double hot_rate, double base_rate) {
+    pairs->hot_rates[i] = hot_rate;
+    pairs->base_rates[i] = base_rate;
+    pairs->ratios[i] = hot_rate / base_rate;
+}
+
+static void print_pairs(hot_pairs *pairs, bench_line line, const char *hot_name,
+                        const char *base_name, const bench_flags *flags, uint64_t live) {
+    line.figure = median_of(pairs->ratios, PAIRS); /* sorts them */
+    line.seconds = flags->seconds;
+    line.unit = "x";
+    line.durability = "memory";
+    char more[512];
+    snprintf(more, sizeof more,
+             ", \"ratio_low\": %.3f, \"ratio_high\": %.3f, \"%s\": %.0f, \"%s\": %.0f, "
+             "\"pairs\": %u, \"skus\": %u, \"locations\": %u, \"live\": %" PRIu64
+             ", \"batch\": %u",
+             pairs->ratios[0], pairs->ratios[PAIRS - 1], hot_name,
+             median_of(pairs->hot_rates, PAIRS), base_name, median_of(pairs->base_rates, PAIRS),
+             PAIRS, flags->skus, flags->locations, live, flags->batch);
+    print_line(&line, more);
+}
+
+/* ---- row 9 ----------------------------------------------------------------------------------- */
+
+static void hot_row(const bench_flags *flags) {
+    bench *owner = bench_create(flags), *hot[THREAD_COUNT], *uniform[THREAD_COUNT];
+    bench_flags one_sku = *flags;
+    one_sku.skus = 1;
+    bench_open(owner, INV_MEMORY, NULL);
+    bench_fill(owner);
+    for (uint32_t i = 0; i < THREAD_COUNT; i++) {
+        hot[i] = bench_join(owner, &one_sku, 1 + i, 0);
+        uniform[i] = bench_join(owner, flags, 1 + THREAD_COUNT + i, 0);
+        for (uint64_t n = 0; n < flags->reservations / THREAD_COUNT; n += flags->batch) {
+            bench_reserve_batch(hot[i], flags->batch, false);
+            bench_reserve_batch(uniform[i], flags->batch, false);
+        }
+    }
+    hot_pairs pairs;
+    double turn_seconds = flags->seconds / PAIRS / 2;
+    for (uint32_t i = 0; i < PAIRS; i++) {
+        double hot_rate = run_turns(hot, turn_seconds);
+        add_pair(&pairs, i, hot_rate, run_turns(uniform, turn_seconds));
+    }
+    bench_line line = {.row = 9,
+                       .variant = "",
+                       .what = "one hot SKU, all load of 2 threads on it, against uniform load",
+                       .must = 0.8,
+                       .aim = 1};
+    for (uint32_t i = 0; i < THREAD_COUNT; i++)
+        line.commands += hot[i]->commands + uniform[i]->commands;
+    print_pairs(&pairs, line, "hot_rate", "uniform_rate", flags, flags->reservations);
+    for (uint32_t i = 0; i < THREAD_COUNT; i++) {
+        bench_destroy(hot[i]);
+        bench_destroy(uniform[i]);
+    }
+    bench_destroy(owner);
+}
+
+/* ---- row 17 ---------------------------------------------------------------------------------- */
+
+/* Issues what is left of the load's first SKU, so that nothing of it can be promised. */
+static void sell_out(bench *b) {
+    for (uint32_t i = 0; i < b->flags->locations; i++) {
+        inv_stock_level level;
+        inv_text no_seller = {NULL, 0};
+        inv_line line = {.sku_number = b->skus[0], .location_number = b->locations[i]};
+        inv_result result = inv_store_availability(b->store, no_seller, &line, &level);
+        if (result != INV_OK) die("availability", inv_result_name(result));
+        if (level.available_to_promise == 0) continue;
+        line.qty = level.available_to_promise;
+        inv_command issue = {.kind = INV_CMD_ISSUE, .lines = &line, .line_count = 1};
+        bench_execute(b, &issue, 1);
+    }
+}
+
+static double run_refusals(bench *b, inv_reply_line *shown, double seconds) {
+    uint32_t batch = b->flags->batch;
+    uint64_t refused = 0, start_ns = now_ns();
+    uint64_t deadline_ns = start_ns + (uint64_t)(seconds * 1e9);
+    for (uint32_t i = 0; i < batch; i++) {
+        b->replies[i].lines = &shown[i];
+        b->replies[i].lines_max = 1;
+    }
+    while (now_ns() < deadline_ns) {
+        for (uint32_t i = 0; i < batch; i++) bench_next_reserve(b, i);
+        inv_result result = inv_store_execute(b->store, b->reserves, batch, b->replies);
+        if (result != INV_OK) die("execute", inv_result_name(result));
+        for (uint32_t i = 0; i < batch; i++)
+            if (b->replies[i].code != INV_INSUFFICIENT || b->replies[i].line_count != 1)
+                die("not refused", inv_result_name(b->replies[i].code));
+        refused += batch;
+    }
+    b->commands += refused;
+    return (double)refused / ((double)(now_ns() - start_ns) / 1e9);
+}
+
+static void refusal_row(const bench_flags *flags) {
+    static inv_reply_line shown[BATCH_COUNT_MAX];
+    bench_flags all = *flags, one_sku = *flags;
+    all.skus = flags->skus + 1; /* the last one is sold out */
+    one_sku.skus = 1;
+    bench *owner = bench_create(&all);
+    bench_open(owner, INV_MEMORY, NULL);
+    bench_fill(owner);
+    bench *steady = bench_join(owner, flags, 1, 0);
+    bench *sold_out = bench_join(owner, &one_sku, 2, flags->skus);
+    bench_warm_up(steady);
+    for (uint64_t live = 0; live < flags->reservations; live += flags->batch)
+        bench_reserve_batch(sold_out, flags->batch, false);
+    sell_out(sold_out);
+    hot_pairs pairs;
+    double turn_seconds = flags->seconds / PAIRS / 2;
+    for (uint32_t i = 0; i < PAIRS; i++) {
+        double refusal_rate = run_refusals(sold_out, shown, turn_seconds);
+        uint64_t made = steady->made, start_ns = now_ns();
+        bench_steady(steady, turn_seconds);
+        double seconds = (double)(now_ns() - start_ns) / 1e9;
+        add_pair(&pairs, i, refusal_rate, (double)(steady->made - made) / seconds);
+    }
+    bench_line line = {.row = 17,
+                       .variant = "",
+                       .what = "refusals of a sold-out SKU with live holds, against row 1's rate",
+                       .must = 1,
+                       .aim = 1.5,
+                       .commands = steady->commands + sold_out->commands};
+    print_pairs(&pairs, line, "refusal_rate", "reserve_rate", flags, flags->reservations);
+    bench_destroy(sold_out);
+    bench_destroy(steady);
+    bench_destroy(owner);
+}
+
+int main(int argc, char **argv) {
+    static bench_flags flags = {.skus = 1000000,
+                                .locations = 10,
+                                .reservations = 1000000,
+                                .ended = 1000000,
+                                .seconds = 20,
+                                .batch = 64,
+                                .rows = {[9] = true, [17] = true}};
+    static const bench_flags smoke = {.skus = 1000,
+                                      .locations = 3,
+                                      .reservations = 10000,
+                                      .ended = 10000,
+                                      .seconds = 0.4,
+                                      .batch = 64};
+    bench_read_flags(argc, argv, &smoke, &flags);
+    if (flags.rows[9]) hot_row(&flags);
+    if (flags.rows[17]) refusal_row(&flags);
+    return 0;
+}
