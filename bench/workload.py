@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Python benches share: sizes and their flags, generated stock and ids, a loaded store."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import inventory
+
+Line = dict[str, Any]
+Ids = npt.NDArray[np.uint8]  # [n, 16]: UUID bytes
+Skus = npt.NDArray[np.uint32]
+Locations = npt.NDArray[np.uint16]
+
+SEED = 20240229
+ON_HAND = 2_000_000_000  # never runs out: commits take it for good
+TTL_LONG_MS = 86_400_000
+TTL_SHORT_MS = 4_000
+LOAD_ROWS = 1 << 16  # of one receive_batch, and names of one sku_ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large a run is; each field is a flag of the same name (``bench/conftest.py``)."""
+
+    skus: int = 0
+    locations: int = 1
+    reservations: int = 0  # live ones
+    seconds: float = 0.0
+    batch: int = 1  # rows of one call
+    threads: int = 1
+
+    def changed_by(self, flags: dict[str, Any]) -> Sizes:
+        given = {name: value for name, value in flags.items() if value is not None}
+        return dataclasses.replace(self, **given)
+
+
+def sku_names(first: int, count: int) -> list[str]:
+    """Names of 12 characters."""
+    return [f"S{index:011d}" for index in range(first, first + count)]
+
+
+def location_names(count: int) -> list[str]:
+    return [f"L{index:011d}" for index in range(count)]
+
+
+def chunks(count: int, length: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of the pieces of ``range(count)``."""
+    for start in range(0, count, length):
+        yield start, min(count, start + length)
+
+
+def must_be_ok(codes: npt.NDArray[np.uint8]) -> None:
+    if codes.any():
+        bad = codes[codes != 0]
+        raise RuntimeError(f"{len(bad)} rows refused, the first with code {bad[0]}")
+
+
+def random_ids(rng: np.random.Generator, count: int) -> Ids:
+    """Version 4 UUIDs, the same ones for the same generator."""
+    ids = np.frombuffer(rng.bytes(count * 16), np.uint8).reshape(count, 16).copy()
+    ids[:, 6] = ids[:, 6] & 0x0F | 0x40
+    ids[:, 8] = ids[:, 8] & 0x3F | 0x80
+    return ids
+
+
+def id_texts(ids: Ids) -> list[str]:
+    digits = ids.tobytes().hex()
+    texts = (digits[at : at + 32] for at in range(0, len(digits), 32))
+    return [f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}" for t in texts]
+
+
+class Loaded:
+    """A store's numbers of its generated SKUs and locations."""
+
+    def __init__(self, inv: inventory.Inventory, sizes: Sizes) -> None:
+        self.inv = inv
+        self.sizes = sizes
+        self.skus: Skus = np.zeros(sizes.skus, np.uint32)
+        self.skus.fill(1)  # touch the pages now: they are not the store's
+        self.locations: Locations = inv.location_ids(location_names(sizes.locations), create=True)
+
+    def number_skus(self) -> None:
+        for start, end in chunks(self.sizes.skus, LOAD_ROWS):
+            self.skus[start:end] = self.inv.sku_ids(sku_names(start, end - start), create=True)
+
+    def receive(self, skus: Skus, locations: Locations) -> None:
+        must_be_ok(self.inv.receive_batch(skus, locations, np.full(len(skus), ON_HAND, np.int64)))
+
+    def in_sku_order(self) -> None:
+        """All rows of a SKU, then of the next: how a catalogue is imported."""
+        per_call = max(1, LOAD_ROWS // self.sizes.locations)
+        for start, end in chunks(self.sizes.skus, per_call):
+            self.skus[start:end] = self.inv.sku_ids(sku_names(start, end - start), create=True)
+            self.receive(
+                np.repeat(self.skus[start:end], self.sizes.locations),
+                np.tile(self.locations, end - start),
+            )
+
+    def in_location_order(self) -> None:
+        """All SKUs of a location, then of the next: how warehouses are imported."""
+        self.number_skus()
+        for location in self.locations:
+            for start, end in chunks(self.sizes.skus, LOAD_ROWS):
+                self.receive(self.skus[start:end], np.full(end - start, location, np.uint16))
+
+
+class Load:
+    """One thread's stream of reserves and ends: 6 of 10 are released, 2 committed, 2 expire."""
+
+    def __init__(self, loaded: Loaded, number: int, batch: int) -> None:
+        self.inv = loaded.inv
+        self.loaded = loaded
+        self.batch = batch
+        self.rng = np.random.default_rng([SEED, number])
+        self.live: list[Ids] = []  # a ring of batches, without those that expire
+        self.oldest = 0
+        self.ended = 0
+
+    def next_batch(self) -> tuple[Skus, Locations, Ids, npt.NDArray[np.uint32]]:
+        """Random SKUs and locations, new ids, and the ttl of each; the ids are kept to be ended."""
+        sizes, count = self.loaded.sizes, self.batch
+        skus = self.loaded.skus[self.rng.integers(0, sizes.skus, count)]
+        locations = self.loaded.locations[self.rng.integers(0, sizes.locations, count)]
+        ids = random_ids(self.rng, count)
+        ttl_ms = np.full(count, TTL_LONG_MS, np.uint32)
+        expiring = count // 5
+        ttl_ms[:expiring] = self.rng.integers(1, TTL_SHORT_MS, expiring)
+        return skus, locations, ids, ttl_ms
+
+    def next_texts(self, places: list[str]) -> list[tuple[str, str, str, int]]:
+        """The same for single calls: (sku, location, id, ttl_ms) by name."""
+        _, _, ids, ttl_ms = self.next_batch()
+        skus = self.rng.integers(0, self.loaded.sizes.skus, self.batch).tolist()
+        locations = self.rng.integers(0, len(places), self.batch).tolist()
+        self.keep(ids)
+        return [
+            (f"S{sku:011d}", places[location], text, ttl)
+            for sku, location, text, ttl in zip(
+                skus, locations, id_texts(ids), ttl_ms.tolist(), strict=True
+            )
+        ]
+
+    def keep(self, ids: Ids) -> None:
+        self.live.append(ids[len(ids) // 5 :])
+
+    def end_oldest(self) -> None:
+        ids = self.live[self.oldest]
+        self.live[self.oldest] = ids[:0]
+        self.oldest += 1
+        committed = len(ids) // 4
+        must_be_ok(self.inv.commit_batch(ids[:committed]))
+        must_be_ok(self.inv.release_batch(ids[committed:]))
+        self.ended += len(ids)
+
+    def reserve_batch(self) -> None:
+        skus, locations, ids, ttl_ms = self.next_batch()
+        must_be_ok(
+            self.inv.reserve_batch(skus, locations, self.ones(len(ids)), ids, ttl_ms=ttl_ms)
+        )
+        self.keep(ids)
+
+    def make_live(self, count: int) -> None:
+        """Reserve until ``count`` live for long, so that the timed run works in a full store."""
+        made = 0
+        while made < count:
+            self.reserve_batch()
+            made += self.batch - self.batch // 5
+
+    @staticmethod
+    def ones(count: int) -> npt.NDArray[np.int64]:
+        return np.ones(count, np.int64)
+
+
+def open_loaded(
+    directory: Path, sizes: Sizes, durability: str
+) -> tuple[inventory.Inventory, Loaded]:
+    inv = inventory.open(directory / "store", durability=durability)
+    loaded = Loaded(inv, sizes)
+    loaded.in_sku_order()
+    return inv, loaded
