@@ -82,8 +82,7 @@ def line_of(
     return {
         "peer": contender,
         "variant": f"{work}, {durability}",
-        "what": work,
-        "batch": batch,
+        "what": work if work == "one by one" else f"{batch} {work}",
         "figure": rate,
         "unit": "reserves/s",
         "durability": durability,
@@ -181,7 +180,7 @@ return 1
 
 
 class Redis:
-    """A connection that sends packed requests and reads replies of one line each."""
+    """A connection that sends packed requests and reads their replies: lines and bulk strings."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -194,15 +193,16 @@ class Redis:
 
     def send(self, requests: list[bytes]) -> list[bytes]:
         self.connection.sendall(b"".join(requests))
-        replies = [self.replies.readline() for _ in requests]
-        for reply in replies:
-            if not reply or reply.startswith(b"-"):
-                raise RuntimeError(f"redis says {reply!r}")
-        return replies
+        return [self.reply() for _ in requests]
+
+    def reply(self) -> bytes:
+        line = self.replies.readline()
+        if not line or line.startswith(b"-"):
+            raise RuntimeError(f"redis says {line!r}")
+        return self.replies.read(int(line[1:]) + 2) if line.startswith(b"$") else line
 
     def load(self, skus: int) -> None:
         self.send([self.packed(b"SCRIPT", b"LOAD", SCRIPT)])
-        self.replies.readline()  # the digest; the reply before it was its length
         row = (b"on_hand", b"%d" % ON_HAND, b"held", b"0")
         for start, end in chunks(skus, 10_000):
             names = sku_names(start, end - start)

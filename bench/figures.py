@@ -124,7 +124,9 @@ def reached(merged: Merged) -> str:
 
 def note(merged: Merged) -> str:
     said = [
-        text.format(number(merged.line[name])) for name, text in NOTES.items() if name in merged.line
+        text.format(number(merged.line[name]))
+        for name, text in NOTES.items()
+        if name in merged.line
     ]
     said += [f"{name} {number(found)}" for name, (found, _) in merged.limits.items()]
     return ", ".join(said)

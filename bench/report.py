@@ -25,6 +25,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,16 +49,17 @@ class Bench:
     rows: tuple[int, ...]
     arguments: tuple[str, ...] = ()
     once: bool = False
-    may_be_absent: bool = False  # nothing to run it with is no error
+    program: str = ""  # must be installed, else this one is left out
 
     @property
     def is_python(self) -> bool:
         return self.name.endswith(".py")
 
 
-def contest(contender: str, work: str, durability: str, absent: bool = False) -> Bench:
+def contest(contender: str, work: str, durability: str) -> Bench:
     name = f"test_reserve[{contender}-{work}-{durability}]"
-    return Bench("bench_peers.py", (), (name,), may_be_absent=absent)
+    program = "redis-server" if contender == "redis" else ""
+    return Bench("bench_peers.py", (), (name,), program=program)
 
 
 PLAN = [
@@ -74,9 +76,9 @@ PLAN = [
     contest("engine", "one by one", "memory"),
     contest("dict", "one by one", "memory"),
     contest("engine", "one by one", "durable"),
-    contest("redis", "one by one", "durable", absent=True),
+    contest("redis", "one by one", "durable"),
     contest("engine", "together", "durable"),
-    contest("redis", "together", "durable", absent=True),
+    contest("redis", "together", "durable"),
 ]
 
 
@@ -102,7 +104,7 @@ def run_python(node: str, arguments: list[str]) -> list[Line]:
     with tempfile.TemporaryDirectory() as directory:
         saved = Path(directory) / "benchmark.json"
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
-        command += [node, *arguments, f"--benchmark-json={saved}"]
+        command += [node, *arguments, "--benchmark-quiet", f"--benchmark-json={saved}"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
         if done.returncode != 0:
             print(done.stdout, file=sys.stderr)
@@ -121,23 +123,28 @@ def run(bench: Bench, flags: argparse.Namespace) -> list[Line]:
         lines = run_python(node, extra)
     else:
         lines = run_c([str(flags.build / bench.name), *bench.arguments, *extra])
-    if not lines and not bench.may_be_absent:
+    if not lines:
         raise BenchFailed("printed no figures")
     missing = set(bench.rows) - {line.get("row") for line in lines}
-    if missing and lines:
+    if missing:
         raise BenchFailed(f"printed nothing for row {', '.join(map(str, sorted(missing)))}")
     return lines
 
 
 def chosen(flags: argparse.Namespace) -> list[Bench]:
+    """The plan, without what was not asked for and what can't be run here."""
+    missing = {b.program for b in PLAN if b.program and shutil.which(b.program) is None}
+    for program in sorted(missing):
+        print(f"{program} is not installed: left out", file=sys.stderr)
+    present = [bench for bench in PLAN if bench.program not in missing]
     if not flags.rows:
-        return PLAN
+        return present
     rows = {int(row) for row in flags.rows.split(",") if row != "peers"}
     known = {row for bench in PLAN for row in bench.rows}
     if rows - known:
         raise SystemExit(f"--rows: nothing measures {', '.join(map(str, sorted(rows - known)))}")
     peers = "peers" in flags.rows.split(",")
-    return [b for b in PLAN if rows & set(b.rows) or (peers and not b.rows)]
+    return [b for b in present if rows & set(b.rows) or (peers and not b.rows)]
 
 
 def run_all(flags: argparse.Namespace) -> tuple[list[Line], list[str]]:
@@ -145,9 +152,10 @@ def run_all(flags: argparse.Namespace) -> tuple[list[Line], list[str]]:
     lines: list[Line] = []
     failures = []
     RESULTS.mkdir(parents=True, exist_ok=True)
+    benches = chosen(flags)
     with (RESULTS / "lines.jsonl").open("w") as file:
         for turn in range(1, flags.rounds + 1):
-            for bench in chosen(flags):
+            for bench in benches:
                 if bench.once and turn > 1:
                     continue
                 title = " ".join([bench.name, *bench.arguments])

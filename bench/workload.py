@@ -17,6 +17,7 @@ Line = dict[str, Any]
 Ids = npt.NDArray[np.uint8]  # [n, 16]: UUID bytes
 Skus = npt.NDArray[np.uint32]
 Locations = npt.NDArray[np.uint16]
+Places = npt.NDArray[np.int64]
 
 SEED = 20240229
 ON_HAND = 2_000_000_000  # never runs out: commits take it for good
@@ -123,28 +124,29 @@ class Load:
         self.oldest = 0
         self.ended = 0
 
-    def next_batch(self) -> tuple[Skus, Locations, Ids, npt.NDArray[np.uint32]]:
-        """Random SKUs and locations, new ids, and the ttl of each; the ids are kept to be ended."""
+    def draw(self) -> tuple[Places, Places, Ids, npt.NDArray[np.uint32]]:
+        """A batch: places of random SKUs and locations in their lists, new ids, ttl of each."""
         sizes, count = self.loaded.sizes, self.batch
-        skus = self.loaded.skus[self.rng.integers(0, sizes.skus, count)]
-        locations = self.loaded.locations[self.rng.integers(0, sizes.locations, count)]
-        ids = random_ids(self.rng, count)
+        skus = self.rng.integers(0, sizes.skus, count)
+        locations = self.rng.integers(0, sizes.locations, count)
         ttl_ms = np.full(count, TTL_LONG_MS, np.uint32)
         expiring = count // 5
         ttl_ms[:expiring] = self.rng.integers(1, TTL_SHORT_MS, expiring)
-        return skus, locations, ids, ttl_ms
+        return skus, locations, random_ids(self.rng, count), ttl_ms
+
+    def next_batch(self) -> tuple[Skus, Locations, Ids, npt.NDArray[np.uint32]]:
+        """A batch by number, for one batch call."""
+        skus, locations, ids, ttl_ms = self.draw()
+        return self.loaded.skus[skus], self.loaded.locations[locations], ids, ttl_ms
 
     def next_texts(self, places: list[str]) -> list[tuple[str, str, str, int]]:
-        """The same for single calls: (sku, location, id, ttl_ms) by name."""
-        _, _, ids, ttl_ms = self.next_batch()
-        skus = self.rng.integers(0, self.loaded.sizes.skus, self.batch).tolist()
-        locations = self.rng.integers(0, len(places), self.batch).tolist()
+        """A batch by name, for single calls: (sku, location, id, ttl_ms). Its ids are kept."""
+        skus, locations, ids, ttl_ms = self.draw()
         self.keep(ids)
+        columns = skus.tolist(), locations.tolist(), id_texts(ids), ttl_ms.tolist()
         return [
             (f"S{sku:011d}", places[location], text, ttl)
-            for sku, location, text, ttl in zip(
-                skus, locations, id_texts(ids), ttl_ms.tolist(), strict=True
-            )
+            for sku, location, text, ttl in zip(*columns, strict=True)
         ]
 
     def keep(self, ids: Ids) -> None:
@@ -161,9 +163,7 @@ class Load:
 
     def reserve_batch(self) -> None:
         skus, locations, ids, ttl_ms = self.next_batch()
-        must_be_ok(
-            self.inv.reserve_batch(skus, locations, self.ones(len(ids)), ids, ttl_ms=ttl_ms)
-        )
+        must_be_ok(self.inv.reserve_batch(skus, locations, self.ones(len(ids)), ids, ttl_ms=ttl_ms))
         self.keep(ids)
 
     def make_live(self, count: int) -> None:
