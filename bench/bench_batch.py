@@ -24,9 +24,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from workload import ON_HAND, Line, Load, Sizes, must_be_ok, open_loaded
 
 FULL = Sizes(
-    skus=10_000_000, locations=10, reservations=10_000_000, seconds=60, batch=8192, threads=2
+    skus=10_000_000,
+    locations=10,
+    reservations=10_000_000,
+    ended=4_000_000,
+    seconds=60,
+    batch=8192,
+    threads=2,
 )
-SMOKE = Sizes(skus=500, locations=2, reservations=2_000, seconds=0.2, batch=100, threads=2)
+SMOKE = Sizes(
+    skus=500, locations=2, reservations=2_000, ended=1000, seconds=0.2, batch=100, threads=2
+)
 
 Step = Callable[[], Any]
 
@@ -53,8 +61,7 @@ def run_reserves(directory: Path, sizes: Sizes) -> Line:
     with inv:
         loads = [Load(loaded, number, sizes.batch) for number in range(sizes.threads)]
         for load in loads:
-            load.make_live(sizes.reservations // sizes.threads)
-            load.ended = 0
+            load.warm_up(sizes.reservations // sizes.threads, sizes.ended // sizes.threads)
         made = [0] * sizes.threads
         failures: list[BaseException] = []
         start_s = time.perf_counter()

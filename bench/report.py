@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "bench"
 Line = dict[str, Any]
 
-QUICK = ["--skus", "1000000", "--reservations", "1000000", "--seconds", "5"]
+QUICK = ["--skus", "1000000", "--reservations", "1000000", "--ended", "1000000", "--seconds", "5"]
 
 
 @dataclasses.dataclass(frozen=True)

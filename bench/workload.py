@@ -33,6 +33,7 @@ class Sizes:
     skus: int = 0
     locations: int = 1
     reservations: int = 0  # live ones
+    ended: int = 1  # ended ids kept, and made before the clock starts
     seconds: float = 0.0
     batch: int = 1  # rows of one call
     threads: int = 1
@@ -166,10 +167,14 @@ class Load:
         must_be_ok(self.inv.reserve_batch(skus, locations, self.ones(len(ids)), ids, ttl_ms=ttl_ms))
         self.keep(ids)
 
-    def make_live(self, count: int) -> None:
-        """Reserve until ``count`` live for long, so that the timed run works in a full store."""
-        made = 0
-        while made < count:
+    def warm_up(self, live: int, ended: int) -> None:
+        """End ``ended`` reservations, then have ``live`` that live for long: memory is used again
+        from there on, and the store is full."""
+        while self.ended < ended:
+            self.reserve_batch()
+            self.end_oldest()
+        self.ended = made = 0
+        while made < live:
             self.reserve_batch()
             made += self.batch - self.batch // 5
 
@@ -181,7 +186,7 @@ class Load:
 def open_loaded(
     directory: Path, sizes: Sizes, durability: str
 ) -> tuple[inventory.Inventory, Loaded]:
-    inv = inventory.open(directory / "store", durability=durability)
+    inv = inventory.open(directory / "store", durability=durability, ended_ids_max=sizes.ended)
     loaded = Loaded(inv, sizes)
     loaded.in_sku_order()
     return inv, loaded
