@@ -288,8 +288,9 @@ def test_reserve(
             pytest.skip("redis-server is not installed")
         server, connection = start_redis(program, work_dir)
         try:
-            arguments = (connection, sizes, work)
-            line = benchmark.pedantic(run_redis, args=arguments, rounds=1, iterations=1)
+            line = benchmark.pedantic(
+                run_redis, args=(connection, sizes, work), rounds=1, iterations=1
+            )
         finally:
             connection.close()
             server.terminate()

@@ -163,10 +163,16 @@ class Load:
         must_be_ok(self.inv.release_batch(ids[committed:]))
         self.ended += len(ids)
 
-    def reserve_batch(self) -> None:
+    def reserve_batch(self) -> int:
+        """Reserve a batch. Returns the nanoseconds inside the call."""
         skus, locations, ids, ttl_ms = self.next_batch()
-        must_be_ok(self.inv.reserve_batch(skus, locations, self.ones(len(ids)), ids, ttl_ms=ttl_ms))
+        qty = self.ones(len(ids))
+        start_ns = time.perf_counter_ns()
+        codes = self.inv.reserve_batch(skus, locations, qty, ids, ttl_ms=ttl_ms)
+        inside_ns = time.perf_counter_ns() - start_ns
+        must_be_ok(codes)
         self.keep(ids)
+        return inside_ns
 
     def warm_up(self, live: int, ended: int) -> None:
         """End ``ended`` reservations, then have ``live`` that live for long: memory is used again
