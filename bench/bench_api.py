@@ -28,12 +28,11 @@ SMOKE = Sizes(skus=500, locations=2, reservations=2_000, ended=1000, seconds=0.2
 
 
 def run(directory: Path, sizes: Sizes) -> Line:
-    inv, loaded = open_loaded(directory, sizes, "interval")
-    with inv:
+    with open_loaded(directory, sizes, "interval") as loaded:
         load = Load(loaded, 0, sizes.batch)
         load.warm_up(sizes.reservations, sizes.ended)
         places = location_names(sizes.locations)
-        reserve = inv.reserve
+        reserve = loaded.inv.reserve
         calls = inside_ns = end_ns = 0
         deadline_s = time.perf_counter() + sizes.seconds
         while time.perf_counter() < deadline_s:
@@ -46,7 +45,7 @@ def run(directory: Path, sizes: Sizes) -> Line:
             end_ns += time.perf_counter_ns() - reserved_ns
             inside_ns += reserved_ns - start_ns
             calls += len(requests)
-        live = inv.metrics().live_holds
+        live = loaded.inv.metrics().live_holds
     return {
         "row": 3,
         "variant": "",

@@ -57,8 +57,7 @@ def line_of(what: str, variant: str, rate: float, sizes: Sizes, **more: object) 
 
 
 def run_reserves(directory: Path, sizes: Sizes) -> Line:
-    inv, loaded = open_loaded(directory, sizes, "durable")
-    with inv:
+    with open_loaded(directory, sizes, "durable") as loaded:
         loads = [Load(loaded, number, sizes.batch) for number in range(sizes.threads)]
         for load in loads:
             load.warm_up(sizes.reservations // sizes.threads, sizes.ended // sizes.threads)
@@ -84,7 +83,7 @@ def run_reserves(directory: Path, sizes: Sizes) -> Line:
         seconds = time.perf_counter() - start_s
         if failures:
             raise failures[0]
-        live = inv.metrics().live_holds
+        live = loaded.inv.metrics().live_holds
     line = line_of(
         f"Python, reserve_batch, {sizes.threads} threads, ends included",
         "",
@@ -129,8 +128,7 @@ def check_answer(answer: Any) -> None:
 
 
 def run_call(directory: Path, sizes: Sizes, call: str) -> Line:
-    inv, loaded = open_loaded(directory, sizes, "durable")
-    with inv:
+    with open_loaded(directory, sizes, "durable") as loaded:
         steps = steps_of(call, Load(loaded, 0, sizes.batch))
         calls = inside_ns = 0
         while inside_ns < sizes.seconds / 10 * 1e9:
@@ -142,8 +140,8 @@ def run_call(directory: Path, sizes: Sizes, call: str) -> Line:
             calls += 1
     rows = calls * sizes.batch
     return line_of(
-        f"Python, {call}_batch, one thread, inside the calls",
-        call,
+        "Python, other batch calls, one thread, inside the calls",
+        f"{call}_batch",
         rows / inside_ns * 1e9,
         sizes,
         seconds=inside_ns / 1e9,

@@ -96,7 +96,7 @@ def line_of(
 def run_engine(directory: Path, sizes: Sizes, work: str, durability: str) -> Line:
     names = sku_names(0, sizes.skus)
     path = None if durability == "memory" else directory / "store"
-    with inventory.open(path, durability="durable" if path else "memory") as inv:
+    with inventory.open(path) as inv:
         loaded = Loaded(inv, Sizes(skus=sizes.skus))
         loaded.in_sku_order()
         reserve, reserve_batch = inv.reserve, inv.reserve_batch

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -190,10 +191,13 @@ class Load:
         return np.ones(count, np.int64)
 
 
+@contextlib.contextmanager
 def open_loaded(
-    directory: Path, sizes: Sizes, durability: str
-) -> tuple[inventory.Inventory, Loaded]:
-    inv = inventory.open(directory / "store", durability=durability, ended_ids_max=sizes.ended)
-    loaded = Loaded(inv, sizes)
-    loaded.in_sku_order()
-    return inv, loaded
+    directory: Path, sizes: Sizes, durability: Literal["durable", "interval"]
+) -> Iterator[Loaded]:
+    """A store in a new directory, with all its rows."""
+    path = directory / "store"
+    with inventory.open(path, durability=durability, ended_ids_max=sizes.ended) as inv:
+        loaded = Loaded(inv, sizes)
+        loaded.in_sku_order()
+        yield loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -255,9 +256,9 @@ def test_rows_can_be_chosen() -> None:
 
 
 def test_redis_is_left_out_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     without = report.chosen(flags())
-    monkeypatch.setattr(report.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert len(report.chosen(flags())) == len(without) + 2
     assert not any("redis" in " ".join(bench.arguments) for bench in without)
 
