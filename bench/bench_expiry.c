@@ -12,8 +12,9 @@
  * Holds are made over some seconds, each with the ttl that ends at the deadline by the engine time
  * of the answer before it: deadline_spread_ms says how far apart the deadlines came to lie. The lag
  * is that of the engine time in the callers' answers behind the clock, above its least value in the
- * normal phase. With one SKU of holds the callers leave out the SKUs of its stripe: the lag is that
- * of everything else.
+ * normal phase. With one SKU of holds the callers leave out the SKUs of its stripe, and the lag is
+ * that of everything else: it has a limit. With holds on every stripe there is nothing else: a
+ * stripe's time waits until its own holds are gone, and the lag is shown without a limit.
  *
  * Usage: bench_expiry [--reservations N] [--skus N] [--locations N] [--rate N] [--seconds N]
  *                     [--dir PATH] [--smoke]        --skus: of the other callers
@@ -125,7 +126,7 @@ static int32_t lag_limit(const caller *c, uint64_t first, uint64_t end, bool lea
     return found;
 }
 
-static void print_burst(const caller *c, const bench_flags *flags, const char *variant,
+static void print_burst(const caller *c, const bench_flags *flags, bool everywhere,
                         uint64_t deadline_ns, uint64_t gone_ns, uint64_t spread_ms) {
     uint64_t normal = request_at(c, deadline_ns - (uint64_t)(flags->seconds * 1e9));
     uint64_t due = request_at(c, deadline_ns), gone = request_at(c, gone_ns);
@@ -134,7 +135,7 @@ static void print_burst(const caller *c, const bench_flags *flags, const char *v
     double p99_meanwhile = p99_of(c->latencies, due, gone);
     int32_t least = lag_limit(c, normal, due, true);
     bench_line line = {.row = 13,
-                       .variant = variant,
+                       .variant = everywhere ? "on as many SKUs" : "on 1 SKU",
                        .what = "holds that die together: p99 of other callers meanwhile",
                        .figure = p99_meanwhile / p99_normal,
                        .unit = "x normal",
@@ -143,15 +144,16 @@ static void print_burst(const caller *c, const bench_flags *flags, const char *v
                        .aim = 1.5,
                        .commands = flags->reservations + c->count,
                        .seconds = flags->seconds};
-    char more[640];
+    char more[640], lag[64];
+    snprintf(lag, sizeof lag, everywhere ? "}, \"lag_ms\": %d" : ", \"lag_ms\": [%d, 50]}",
+             lag_limit(c, due, gone, false) - least);
     snprintf(more, sizeof more,
-             ", \"limits\": {\"gone_s\": [%.3f, 2], \"lag_ms\": [%d, 50]}, "
+             ", \"limits\": {\"gone_s\": [%.3f, 2]%s, "
              "\"p99_normal_ms\": %.3f, \"p99_meanwhile_ms\": %.3f, \"max_meanwhile_ms\": %.3f, "
              "\"lag_normal_ms\": %d, \"holds\": %" PRIu64 ", \"deadline_spread_ms\": %" PRIu64
              ", \"rate_offered\": %u, \"requests_normal\": %" PRIu64
              ", \"requests_meanwhile\": %" PRIu64,
-             (double)(gone_ns - deadline_ns) / 1e9, lag_limit(c, due, gone, false) - least,
-             p99_normal / 1e3, p99_meanwhile / 1e3, (double)c->latencies[gone - 1] / 1e3,
+             (double)(gone_ns - deadline_ns) / 1e9, lag, p99_normal / 1e3, p99_meanwhile / 1e3, (double)c->latencies[gone - 1] / 1e3,
              lag_limit(c, normal, due, false) - least, flags->reservations, spread_ms, flags->rate,
              due - normal, gone - due);
     print_line(&line, more);
@@ -167,7 +169,7 @@ static uint32_t leave_out_stripe(uint32_t *skus, uint32_t count, uint32_t sku_nu
     return kept;
 }
 
-static void expiry_row(const bench_flags *flags, const char *variant, uint32_t burst_skus) {
+static void expiry_row(const bench_flags *flags, uint32_t burst_skus) {
     double lead_s = (double)flags->reservations / LEAD_HOLDS_PER_S + flags->seconds + 1;
     bench_flags all = *flags, burst_flags = *flags, caller_flags = *flags;
     all.skus = burst_skus + flags->skus;
@@ -206,7 +208,7 @@ static void expiry_row(const bench_flags *flags, const char *variant, uint32_t b
     __atomic_store_n(&c.stop, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
     if (gone_ns == 0) die("holds", "still there a minute after their deadline");
-    print_burst(&c, flags, variant, deadline_ns, gone_ns, spread_ms);
+    print_burst(&c, flags, burst_skus > 1, deadline_ns, gone_ns, spread_ms);
     free(c.latencies);
     free(c.lags);
     bench_destroy(burst);
@@ -235,7 +237,7 @@ int main(int argc, char **argv) {
     if (flags.rate == 0 || flags.rate > RATE_MAX || flags.reservations == 0 ||
         flags.reservations > UINT32_MAX / 2)
         die("flags", "out of range");
-    expiry_row(&flags, "on 1 SKU", 1);
-    expiry_row(&flags, "on as many SKUs", (uint32_t)flags.reservations);
+    expiry_row(&flags, 1);
+    expiry_row(&flags, (uint32_t)flags.reservations);
     return 0;
 }

@@ -26,6 +26,7 @@ NOTES = {
     "load_rate": "loaded at {} rows/s",
     "p99_normal_ms": "p99 normal {} ms",
     "p99_meanwhile_ms": "meanwhile {} ms",
+    "lag_ms": "lag {} ms",
     "live": "{} live",
 }
 HEAD = ["row", "what", "must", "aim", "figure", "spread", "unit", "durability", "reached", "note"]
