@@ -32,6 +32,8 @@
 #define TTL_SHORT_MS 4000u
 #define PATH_BYTES 512u
 #define ROWS_MAX 32u
+#define SKUS_MAX 1000000000u
+#define LOCATIONS_MAX 1024u
 
 typedef struct bench_flags {
     uint32_t skus, locations;
@@ -197,7 +199,7 @@ static inline void bench_read_flags(int argc, char **argv, const bench_flags *sm
         } else if (!bench_number_flag(out, name, value)) die(name, "unknown flag");
     }
     if (any_row) memcpy(out->rows, rows, sizeof rows);
-    if (out->skus == 0 || out->locations == 0 || out->locations > 1024 || out->batch == 0 ||
+    if (out->skus == 0 || out->skus > SKUS_MAX || out->locations == 0 || out->locations > LOCATIONS_MAX || out->batch == 0 ||
         out->batch > BATCH_COUNT_MAX || out->ended == 0 || out->seconds <= 0)
         die("flags", "out of range");
 }
@@ -363,7 +365,7 @@ static inline void bench_names(bench *b, inv_name_kind kind, char letter, uint32
 
 static inline void bench_fill(bench *b) {
     const bench_flags *flags = b->flags;
-    uint32_t numbers[1024];
+    uint32_t numbers[LOCATIONS_MAX];
     bench_names(b, INV_NAME_SKU, 'S', flags->skus, b->skus);
     bench_names(b, INV_NAME_LOCATION, 'L', flags->locations, numbers);
     for (uint32_t i = 0; i < flags->locations; i++) b->locations[i] = (uint16_t)numbers[i];

@@ -235,7 +235,7 @@ int main(int argc, char **argv) {
                                       .rate = 2000};
     bench_read_flags(argc, argv, &smoke, &flags);
     if (flags.rate == 0 || flags.rate > RATE_MAX || flags.reservations == 0 ||
-        flags.reservations > UINT32_MAX / 2)
+        flags.reservations > SKUS_MAX)
         die("flags", "out of range");
     expiry_row(&flags, 1);
     expiry_row(&flags, (uint32_t)flags.reservations);

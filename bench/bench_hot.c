@@ -11,7 +11,8 @@
  * The two sides take turns in one store, PAIRS times --seconds / PAIRS / 2 each, so that a machine
  * that gets slower meanwhile does so for both. The figure is the median of the pairs' ratios; the
  * rates beside it are medians too. A refusal is asked for at a random location of the SKU, with a
- * new id, and its answer holds the short line, the alternatives and the time to try again.
+ * new id, and its answer holds the short line, the alternatives and the time to try again. The
+ * store is a tenth of row 1's full size: the rate it is held against is the higher one.
  *
  * Usage: bench_hot [--row N]... [--skus N] [--locations N] [--reservations N] [--ended N]
  *                  [--seconds N] [--batch N] [--smoke]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the benches in turn and print their figures beside what each must reach.
 
-    report.py                       all benches, full sizes, three rounds (hours, 20 GiB of disk)
+    report.py                       all benches, full sizes, three rounds (over an hour, 20 GiB of disk)
     report.py --quick --rounds 1    smaller sizes: minutes
     report.py --smoke               each for a moment, to see that it works; its figures are nothing
     report.py --markdown            print the last saved figures as Markdown; runs nothing
@@ -13,8 +13,9 @@ round begins: what disturbs the machine for a while disturbs all. The figure is 
 rounds. Memory, which does not vary, is measured in the first round only.
 
 Figures go to ``build/bench``: every line as it comes to ``lines.jsonl``, all of a run to
-``<date>-<commit>.json`` and ``latest.json`` (a smoke run: ``smoke.json``). A bench that fails does
-not stop the others; the exit status is 1 then. No figure ever changes the exit status.
+``<date>-<commit>.json``, of a run of all rows to ``latest.json`` too (a smoke run: ``smoke.json``
+only). A bench that fails does not stop the others; the exit status is 1 then, and ``latest.json``
+stays what it was. No figure ever changes the exit status.
 """
 
 from __future__ import annotations
@@ -224,14 +225,16 @@ def load_average() -> str:
 # ---- saved figures ------------------------------------------------------------------------------
 
 
-def save(about: Line, merged: list[figures.Merged]) -> Path:
+def save(about: Line, merged: list[figures.Merged], whole: bool) -> Path:
+    """Write the figures of a run; those of a whole one are the latest ones. Returns the path."""
     text = json.dumps({"about": about, "lines": [one.saved() for one in merged]}, indent=1)
     if about["sizes"] == "smoke":
         path = RESULTS / "smoke.json"
     else:
         moment = about["date"][:19].replace(":", "")
         path = RESULTS / f"{moment}-{about['commit']}.json"
-        (RESULTS / "latest.json").write_text(text)
+        if whole:
+            (RESULTS / "latest.json").write_text(text)
     path.write_text(text)
     return path
 
@@ -240,7 +243,7 @@ def load(path: Path) -> tuple[Line, list[figures.Merged]]:
     try:
         saved = json.loads(path.read_text())
     except OSError as error:
-        raise SystemExit(f"{path}: {error.strerror}; `make bench` makes it") from error
+        raise SystemExit(f"{path}: {error.strerror}; a run of `make bench` makes it") from error
     return saved["about"], [figures.Merged.loaded(line) for line in saved["lines"]]
 
 
@@ -272,7 +275,13 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "c" / "bench")
     parser.add_argument("--markdown", action="store_true", help="print saved figures")
     parser.add_argument("--update", type=Path, nargs="+", metavar="FILE", help="pages to put them")
-    parser.add_argument("--saved", type=Path, default=RESULTS / "latest.json", metavar="JSON")
+    parser.add_argument(
+        "--saved",
+        type=Path,
+        default=RESULTS / "latest.json",
+        metavar="JSON",
+        help="of another run than the latest whole one",
+    )
     flags = parser.parse_args()
     flags.rounds = flags.rounds or (1 if flags.smoke else 3)
     if flags.rounds < 1:
@@ -302,7 +311,7 @@ def main() -> None:
     about["load_after"] = load_average()
     merged = figures.merge(lines)
     if merged:
-        path = save(about, merged)
+        path = save(about, merged, whole=not flags.rows and not failures)
         print(figures.report_text(about, merged))
         print(f"saved in {path}")
     for failure in failures:

@@ -312,12 +312,15 @@ def test_rounds_go_on_after_a_failure_and_memory_is_measured_once(
     assert [(one["row"], one["round"]) for one in kept] == [(1, 1), (12, 1), (1, 2)]
 
 
-def test_a_smoke_run_does_not_replace_the_last_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_whole_run_is_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    report.save(ABOUT, merge([line(5e6)]))
-    report.save(ABOUT | {"sizes": "smoke"}, merge([line(1.0)]))
+    report.save(ABOUT, merge([line(5e6)]), whole=True)
+    report.save(ABOUT | {"sizes": "smoke"}, merge([line(1.0)]), whole=True)
+    later = ABOUT | {"date": "2026-11-23T10:00:00+00:00"}
+    part = report.save(later, merge([line(2.0)]), whole=False)
     about, merged = report.load(tmp_path / "latest.json")
     assert about == ABOUT
     assert [one.figure for one in merged] == [5e6]
+    assert report.load(part)[1][0].figure == 2.0
+    with pytest.raises(SystemExit, match="make bench"):
+        report.load(tmp_path / "absent.json")
