@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the benches in turn and print their figures beside what each must reach.
 
-    report.py                       all benches, full sizes, three rounds (over an hour, 20 GiB of disk)
+    report.py                       all, full sizes, three rounds: over an hour, 20 GiB of disk
     report.py --quick --rounds 1    smaller sizes: minutes
     report.py --smoke               each for a moment, to see that it works; its figures are nothing
     report.py --markdown            print the last saved figures as Markdown; runs nothing
@@ -12,10 +12,10 @@ the installed package. A round runs every bench once, each in a process of its o
 round begins: what disturbs the machine for a while disturbs all. The figure is the median of the
 rounds. Memory, which does not vary, is measured in the first round only.
 
-Figures go to ``build/bench``: every line as it comes to ``lines.jsonl``, all of a run to
-``<date>-<commit>.json``, of a run of all rows to ``latest.json`` too (a smoke run: ``smoke.json``
-only). A bench that fails does not stop the others; the exit status is 1 then, and ``latest.json``
-stays what it was. No figure ever changes the exit status.
+Figures go to ``build/bench``: every line as it comes to ``lines.jsonl``; what pytest-benchmark saves
+of each Python bench and round to ``pytest``; the run to ``<date>-<commit>.json``, and to
+``latest.json`` when it was of all rows and nothing failed (a smoke run: ``smoke.json`` only). A bench
+that fails does not stop the others; the exit status is 1 then. No figure ever changes it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -100,28 +101,27 @@ def run_c(command: list[str]) -> list[Line]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def run_python(node: str, arguments: list[str]) -> list[Line]:
-    """A pytest-benchmark run; its lines are the ``extra_info`` of the saved JSON."""
-    with tempfile.TemporaryDirectory() as directory:
-        saved = Path(directory) / "benchmark.json"
-        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
-        command += [node, *arguments, "--benchmark-quiet", f"--benchmark-json={saved}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
-        if done.returncode != 0:
-            print(done.stdout, file=sys.stderr)
-            raise BenchFailed(f"exit status {done.returncode}")
-        text = saved.read_text() if saved.exists() else ""
-    benchmarks = json.loads(text)["benchmarks"] if text else []
-    return [benchmark["extra_info"] for benchmark in benchmarks]
+def run_python(node: str, arguments: list[str], saved: Path) -> list[Line]:
+    """A pytest-benchmark run; its lines are the ``extra_info`` of the JSON it saves."""
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    saved.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
+    command += [node, *arguments, "--benchmark-quiet", f"--benchmark-json={saved}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    if done.returncode != 0 or not saved.exists():
+        print(done.stdout, file=sys.stderr)
+        raise BenchFailed(f"exit status {done.returncode}")
+    return [found["extra_info"] for found in json.loads(saved.read_text())["benchmarks"]]
 
 
-def run(bench: Bench, flags: argparse.Namespace) -> list[Line]:
-    """The lines of one bench. Raises BenchFailed."""
+def run(bench: Bench, flags: argparse.Namespace, turn: int) -> list[Line]:
+    """The lines of one bench in one round. Raises BenchFailed."""
     extra = ["--smoke"] if flags.smoke else QUICK if flags.quick else []
     extra = [*extra, "--dir", str(flags.dir)] if flags.dir else extra
     if bench.is_python:
         node = "::".join([str(ROOT / "bench" / bench.name), *bench.arguments])
-        lines = run_python(node, extra)
+        name = re.sub(r"[^\w.]+", "-", "-".join([bench.name, *bench.arguments])).strip("-")
+        lines = run_python(node, extra, RESULTS / "pytest" / f"{name}-{turn}.json")
     else:
         lines = run_c([str(flags.build / bench.name), *bench.arguments, *extra])
     if not lines:
@@ -162,7 +162,7 @@ def run_all(flags: argparse.Namespace) -> tuple[list[Line], list[str]]:
                 title = " ".join([bench.name, *bench.arguments])
                 print(f"round {turn} of {flags.rounds}: {title}", file=sys.stderr, flush=True)
                 try:
-                    found = run(bench, flags)
+                    found = run(bench, flags, turn)
                 except BenchFailed as failure:
                     failures.append(f"{title}: {failure}")
                     print(failures[-1], file=sys.stderr, flush=True)

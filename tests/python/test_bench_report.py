@@ -281,12 +281,12 @@ def fake_bench(tmp_path: Path, source: str) -> report.Bench:
 def test_a_bench_that_fails_is_told(tmp_path: Path, source: str, failure: str) -> None:
     bench = fake_bench(tmp_path, source)
     with pytest.raises(report.BenchFailed, match=failure):
-        report.run(bench, flags(build=tmp_path))
+        report.run(bench, flags(build=tmp_path), 1)
 
 
 def test_a_bench_that_is_not_built_is_told(tmp_path: Path) -> None:
     with pytest.raises(report.BenchFailed, match="make bench"):
-        report.run(report.Bench("absent", (1,)), flags(build=tmp_path))
+        report.run(report.Bench("absent", (1,)), flags(build=tmp_path), 1)
 
 
 def test_rounds_go_on_after_a_failure_and_memory_is_measured_once(
@@ -297,15 +297,15 @@ def test_rounds_go_on_after_a_failure_and_memory_is_measured_once(
     monkeypatch.setattr(report, "PLAN", plan)
     order = []
 
-    def run(bench: report.Bench, _: argparse.Namespace) -> list[figures.Line]:
-        order.append(bench.name)
+    def run(bench: report.Bench, _: argparse.Namespace, turn: int) -> list[figures.Line]:
+        order.append((turn, bench.name))
         if bench.name == "b":
             raise report.BenchFailed("no disk")
         return [line(1.0, bench.rows[0])]
 
     monkeypatch.setattr(report, "run", run)
     lines, failures = report.run_all(flags(rounds=2))
-    assert order == ["a", "b", "c", "a", "b"]
+    assert order == [(1, "a"), (1, "b"), (1, "c"), (2, "a"), (2, "b")]
     assert [one["row"] for one in lines] == [1, 12, 1]
     assert failures == ["b: no disk", "b: no disk"]
     kept = [json.loads(text) for text in (tmp_path / "lines.jsonl").read_text().splitlines()]
