@@ -12,10 +12,10 @@ the installed package. A round runs every bench once, each in a process of its o
 round begins: what disturbs the machine for a while disturbs all. The figure is the median of the
 rounds. Memory, which does not vary, is measured in the first round only.
 
-Figures go to ``build/bench``: every line as it comes to ``lines.jsonl``; what pytest-benchmark saves
-of each Python bench and round to ``pytest``; the run to ``<date>-<commit>.json``, and to
-``latest.json`` when it was of all rows and nothing failed (a smoke run: ``smoke.json`` only). A bench
-that fails does not stop the others; the exit status is 1 then. No figure ever changes it.
+Figures go to ``build/bench``: every line as it comes to ``lines.jsonl``; what pytest-benchmark
+saves of each Python bench and round to ``pytest``; the run to ``<date>-<commit>.json``, and to
+``latest.json`` when it was of all rows and nothing failed (a smoke run: ``smoke.json`` only). A
+bench that fails does not stop the others; the exit status is 1 then. No figure ever changes it.
 """
 
 from __future__ import annotations
