@@ -3,7 +3,7 @@
  * bench_common.h: what the C benches share: a store filled with generated stock, a load of reserves
  * and ends over it, flags, and the JSON line of a figure (its fields are in bench/README.md).
  *
- * A `bench` is one load: a random sequence, an id space and the commands it sends. bench_create
+ * A `bench` is one load: a random sequence, an id space and the batches it sends. bench_create
  * makes the load that owns environment and store; bench_join makes another one over the same store,
  * with ids of its own, so that two loads can take turns or run on two threads. A load belongs to
  * one thread at a time.
@@ -60,12 +60,24 @@ typedef struct bench {
     uint64_t ended; /* all below have been ended, or left to expire */
     uint64_t lsn;   /* observed by the last reply */
     uint64_t commands;
-    uint64_t reserve_ns; /* inside reserve calls */
-    inv_command reserves[BATCH_COUNT_MAX], ends[BATCH_COUNT_MAX];
-    inv_line lines[BATCH_COUNT_MAX];
-    char ids[BATCH_COUNT_MAX][16], end_ids[BATCH_COUNT_MAX][16];
-    inv_reply replies[BATCH_COUNT_MAX];
+    uint64_t reserve_ns;     /* inside reserve calls, by the clock on the wall */
+    uint64_t reserve_cpu_ns; /* ... by this thread's processor time */
+    uint32_t batch_skus[BATCH_COUNT_MAX];
+    uint16_t batch_locations[BATCH_COUNT_MAX];
+    int64_t batch_qtys[BATCH_COUNT_MAX];
+    uint32_t batch_ttls_ms[BATCH_COUNT_MAX];
+    char ids[BATCH_COUNT_MAX][16];
+    char release_ids[BATCH_COUNT_MAX][16], commit_ids[BATCH_COUNT_MAX][16];
+    uint8_t codes[BATCH_COUNT_MAX];
 } bench;
+
+/* The batch of a load as single commands: for benches that look at whole answers. */
+typedef struct bench_commands {
+    inv_command reserves[BATCH_COUNT_MAX];
+    inv_line lines[BATCH_COUNT_MAX];
+    inv_reply replies[BATCH_COUNT_MAX];
+    inv_reply_line shown[BATCH_COUNT_MAX]; /* one line of each answer */
+} bench_commands;
 
 /* What stands on every line. must and aim are limits of figure. */
 typedef struct bench_line {
@@ -245,24 +257,6 @@ static inline void *run_housekeeper(void *store) {
     return NULL;
 }
 
-/* The commands of a load: single lines of one unit, ids of 16 bytes. */
-static inline void bench_shape_commands(bench *b) {
-    for (uint32_t i = 0; i < BATCH_COUNT_MAX; i++) {
-        inv_command *reserve = &b->reserves[i], *end = &b->ends[i];
-        memset(reserve, 0, sizeof *reserve);
-        memset(end, 0, sizeof *end);
-        memset(&b->lines[i], 0, sizeof b->lines[i]);
-        b->lines[i].qty = 1;
-        reserve->kind = INV_CMD_RESERVE;
-        reserve->lines = &b->lines[i];
-        reserve->line_count = 1;
-        reserve->id.bytes = b->ids[i];
-        end->id.bytes = b->end_ids[i];
-        reserve->id.length = end->id.length = 16;
-        reserve->id_is_uuid = end->id_is_uuid = true;
-    }
-}
-
 static inline bench *bench_create(const bench_flags *flags) {
     bench *b = calloc(1, sizeof *b);
     if (b == NULL) die("memory", "none");
@@ -274,6 +268,10 @@ static inline bench *bench_create(const bench_flags *flags) {
     b->locations = calloc(flags->locations, sizeof *b->locations);
     if (b->env == NULL || b->skus == NULL || b->locations == NULL) die("memory", "none");
     return b;
+}
+
+static inline void bench_one_unit_each(bench *b) {
+    for (uint32_t i = 0; i < BATCH_COUNT_MAX; i++) b->batch_qtys[i] = 1;
 }
 
 /* Another load over the owner's store: load_number (1, 2, ...) keeps its ids apart; it uses
@@ -290,7 +288,7 @@ static inline bench *bench_join(const bench *owner, const bench_flags *flags, ui
     b->skus = owner->skus + first_sku;
     b->locations = owner->locations;
     b->made = b->ended = load_number << 40;
-    bench_shape_commands(b);
+    bench_one_unit_each(b);
     return b;
 }
 
@@ -333,15 +331,14 @@ static inline void bench_destroy(bench *b) {
 
 /* ---- filling --------------------------------------------------------------------------------- */
 
-static inline void bench_execute(bench *b, const inv_command *commands, uint32_t count) {
-    inv_result result = inv_store_execute(b->store, commands, count, b->replies);
+static inline void bench_execute(bench *b, const inv_batch *batch, inv_result expected) {
+    inv_error error;
+    memset(&error, 0, sizeof error);
+    inv_result result = inv_store_execute_batch(b->store, batch, b->codes, &b->lsn, &error);
     if (result != INV_OK) die("execute", inv_result_name(result));
-    for (uint32_t i = 0; i < count; i++) {
-        const inv_reply *reply = &b->replies[i];
-        if (reply->code != INV_OK) die("command refused", inv_result_name(reply->code));
-    }
-    b->lsn = b->replies[count - 1].observed_lsn;
-    b->commands += count;
+    for (size_t i = 0; i < batch->count; i++)
+        if (b->codes[i] != expected) die("a row's code", inv_result_name(b->codes[i]));
+    b->commands += batch->count;
 }
 
 static inline void bench_names(bench *b, inv_name_kind kind, char letter, uint32_t count,
@@ -369,26 +366,22 @@ static inline void bench_fill(bench *b) {
     bench_names(b, INV_NAME_SKU, 'S', flags->skus, b->skus);
     bench_names(b, INV_NAME_LOCATION, 'L', flags->locations, numbers);
     for (uint32_t i = 0; i < flags->locations; i++) b->locations[i] = (uint16_t)numbers[i];
-    uint32_t filled = 0;
+    inv_batch batch = {.kind = INV_CMD_RECEIVE,
+                       .skus = b->batch_skus,
+                       .locations = b->batch_locations,
+                       .qtys = b->batch_qtys};
+    for (uint32_t i = 0; i < BATCH_COUNT_MAX; i++) b->batch_qtys[i] = ON_HAND;
     for (uint32_t i = 0; i < flags->skus; i++) {
         for (uint32_t j = 0; j < flags->locations; j++) {
-            inv_line *line = &b->lines[filled];
-            memset(line, 0, sizeof *line);
-            line->sku_number = b->skus[i];
-            line->location_number = b->locations[j];
-            line->qty = ON_HAND;
-            inv_command *command = &b->reserves[filled++];
-            memset(command, 0, sizeof *command);
-            command->kind = INV_CMD_RECEIVE;
-            command->lines = line;
-            command->line_count = 1;
+            b->batch_skus[batch.count] = b->skus[i];
+            b->batch_locations[batch.count++] = b->locations[j];
             bool last = i + 1 == flags->skus && j + 1 == flags->locations;
-            if (filled < 256 && !last) continue;
-            bench_execute(b, b->reserves, filled);
-            filled = 0;
+            if (batch.count < BATCH_COUNT_MAX && !last) continue;
+            bench_execute(b, &batch, INV_OK);
+            batch.count = 0;
         }
     }
-    bench_shape_commands(b);
+    bench_one_unit_each(b);
 }
 
 /* ---- the work -------------------------------------------------------------------------------- */
@@ -396,9 +389,24 @@ static inline void bench_fill(bench *b) {
 /* The next reserve of the batch: a new id, a random SKU and location. */
 static inline void bench_next_reserve(bench *b, uint32_t i) {
     bench_id(b->made++, b->ids[i]);
-    b->lines[i].sku_number = b->skus[bench_below(b, b->flags->skus)];
-    b->lines[i].location_number = b->locations[bench_below(b, b->flags->locations)];
-    b->reserves[i].ttl_ms = TTL_LONG_MS;
+    b->batch_skus[i] = b->skus[bench_below(b, b->flags->skus)];
+    b->batch_locations[i] = b->locations[bench_below(b, b->flags->locations)];
+    b->batch_ttls_ms[i] = TTL_LONG_MS;
+}
+
+/* The reserves of the batch in one call; every row must get the expected code. */
+static inline void bench_send_reserves(bench *b, uint32_t count, inv_result expected) {
+    inv_batch batch = {.kind = INV_CMD_RESERVE,
+                       .count = count,
+                       .skus = b->batch_skus,
+                       .locations = b->batch_locations,
+                       .qtys = b->batch_qtys,
+                       .ids = (const uint8_t *)b->ids,
+                       .ttls_ms = b->batch_ttls_ms};
+    uint64_t start_ns = now_ns(), start_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    bench_execute(b, &batch, expected);
+    b->reserve_cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_cpu_ns;
+    b->reserve_ns += now_ns() - start_ns;
 }
 
 static inline void bench_reserve_batch(bench *b, uint32_t count, bool may_expire) {
@@ -406,23 +414,48 @@ static inline void bench_reserve_batch(bench *b, uint32_t count, bool may_expire
         uint64_t n = b->made;
         bench_next_reserve(b, i);
         if (may_expire && bench_expires(n))
-            b->reserves[i].ttl_ms = 1 + bench_below(b, TTL_SHORT_MS);
+            b->batch_ttls_ms[i] = 1 + bench_below(b, TTL_SHORT_MS);
     }
-    uint64_t start_ns = now_ns();
-    bench_execute(b, b->reserves, count);
-    b->reserve_ns += now_ns() - start_ns;
+    bench_send_reserves(b, count, INV_OK);
+}
+
+/* The reserves of the batch as single commands, in one call of inv_store_execute. */
+static inline void bench_send_commands(bench *b, bench_commands *c, uint32_t count,
+                                       inv_result expected) {
+    for (uint32_t i = 0; i < count; i++) {
+        c->lines[i] = (inv_line){.sku_number = b->batch_skus[i],
+                                 .location_number = b->batch_locations[i],
+                                 .qty = b->batch_qtys[i]};
+        c->reserves[i] = (inv_command){.kind = INV_CMD_RESERVE,
+                                       .lines = &c->lines[i],
+                                       .line_count = 1,
+                                       .id = {b->ids[i], sizeof b->ids[i]},
+                                       .id_is_uuid = true,
+                                       .ttl_ms = b->batch_ttls_ms[i]};
+        c->replies[i].lines = &c->shown[i];
+        c->replies[i].lines_max = 1;
+    }
+    inv_result result = inv_store_execute(b->store, c->reserves, count, c->replies);
+    if (result != INV_OK) die("execute", inv_result_name(result));
+    for (uint32_t i = 0; i < count; i++)
+        if (c->replies[i].code != (int)expected)
+            die("an answer", inv_result_name(c->replies[i].code));
+    b->lsn = c->replies[count - 1].observed_lsn;
+    b->commands += count;
 }
 
 /* Ends the oldest `count` reservations, but for those that expire by themselves. */
 static inline void bench_end_batch(bench *b, uint32_t count, bool may_expire) {
-    uint32_t filled = 0;
+    inv_batch release = {.kind = INV_CMD_RELEASE, .ids = (const uint8_t *)b->release_ids};
+    inv_batch commit = {.kind = INV_CMD_COMMIT, .ids = (const uint8_t *)b->commit_ids};
     for (uint32_t i = 0; i < count; i++) {
         uint64_t n = b->ended++;
         if (may_expire && bench_expires(n)) continue;
-        bench_id(n, b->end_ids[filled]);
-        b->ends[filled++].kind = bench_fate(n) >= 6 ? INV_CMD_COMMIT : INV_CMD_RELEASE;
+        if (bench_fate(n) >= 6) bench_id(n, b->commit_ids[commit.count++]);
+        else bench_id(n, b->release_ids[release.count++]);
     }
-    if (filled > 0) bench_execute(b, b->ends, filled);
+    bench_execute(b, &release, INV_OK);
+    bench_execute(b, &commit, INV_OK);
 }
 
 /* With threads of its own the store expires by itself. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench_core.c: how fast is the core itself, through inv_store_execute, with numbers instead of
- * texts? One JSON line a row of the table in docs:
+ * bench_core.c: how fast is the core itself, through inv_store_execute_batch, with numbers
+ * instead of texts? One JSON line a row of the table in docs:
  *
  *   row 1   reserves a second, memory mode, one core
  *   row 2   the same with the log, on a directory, every reply waited for in the end
@@ -36,7 +36,7 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     uint64_t live = bench_warm_up(b);
     inv_metrics before, after;
     inv_store_metrics(b->store, &before);
-    b->commands = b->reserve_ns = 0;
+    b->commands = b->reserve_ns = b->reserve_cpu_ns = 0;
     double cpu = cpu_seconds();
     uint64_t made = b->made, start_ns = now_ns();
     bench_steady(b, flags->seconds);
@@ -49,12 +49,14 @@ static void steady_row(const bench_flags *flags, uint32_t row, const char *dir) 
     snprintf(more, sizeof more,
              ", \"skus\": %u, \"locations\": %u, \"live\": %" PRIu64 ", \"ended_ids_max\": %" PRIu64
              ", \"batch\": %u, \"reserves\": %" PRIu64 ", \"expired\": %" PRIu64
-             ", \"command_rate\": %.0f, \"reserve_call_rate\": %.0f, \"log_bytes\": %" PRIu64
+             ", \"command_rate\": %.0f, \"reserve_call_rate\": %.0f, \"reserve_cpu_rate\": %.0f"
+             ", \"log_bytes\": %" PRIu64
              ", \"syncs\": %" PRIu64 ", \"segment_waits\": %" PRIu64
              ", \"resident_bytes\": %" PRIu64 ", \"cpu_seconds\": %.3f",
              flags->skus, flags->locations, live, flags->ended, flags->batch, made,
              after.expired - before.expired, (double)b->commands / seconds,
              (double)made / ((double)b->reserve_ns / 1e9),
+             (double)made / ((double)b->reserve_cpu_ns / 1e9),
              after.lsn_appended - before.lsn_appended, after.syncs - before.syncs,
              after.segment_waits - before.segment_waits, resident_bytes(), cpu);
     if (row == 1)
@@ -133,14 +135,14 @@ int main(int argc, char **argv) {
                                 .reservations = 10000000,
                                 .ended = 4000000,
                                 .seconds = 60,
-                                .batch = 64,
+                                .batch = 1024,
                                 .rows = {[1] = true, [2] = true, [12] = true, [14] = true}};
     static const bench_flags smoke = {.skus = 1000,
                                       .locations = 3,
                                       .reservations = 20000,
                                       .ended = 10000,
                                       .seconds = 0.3,
-                                      .batch = 64};
+                                      .batch = 1024};
     bench_read_flags(argc, argv, &smoke, &flags);
     if (flags.rows[1]) steady_row(&flags, 1, NULL);
     if (flags.rows[2]) {

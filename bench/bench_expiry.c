@@ -29,6 +29,7 @@
 /* The open loop of the other callers; the sampler below reads `stop` only. */
 typedef struct caller {
     bench *load;
+    bench_commands commands;
     uint64_t start_ns;    /* when request 0 is due */
     uint64_t interval_ns; /* between two requests */
     uint32_t *latencies;  /* us, by request; lags: ms */
@@ -55,13 +56,14 @@ static void *run_caller(void *argument) {
         if (due > BATCH_COUNT_MAX) due = BATCH_COUNT_MAX;
         if (due > c->count_max - c->count) due = c->count_max - c->count;
         int64_t sent_ms = (int64_t)(clock_ns(CLOCK_BOOTTIME) / 1000000);
-        bench_reserve_batch(b, (uint32_t)due, false);
+        for (uint32_t i = 0; i < due; i++) bench_next_reserve(b, i);
+        bench_send_commands(b, &c->commands, (uint32_t)due, INV_OK);
         bench_settle(b);
         uint64_t done_ns = now_ns();
         for (uint64_t i = 0; i < due; i++, c->count++) {
             uint64_t late_us = (done_ns - c->start_ns - c->count * c->interval_ns) / 1000;
             c->latencies[c->count] = late_us < UINT32_MAX ? (uint32_t)late_us : UINT32_MAX;
-            c->lags[c->count] = (int32_t)(sent_ms - (int64_t)b->replies[i].now_unix_ms);
+            c->lags[c->count] = (int32_t)(sent_ms - (int64_t)c->commands.replies[i].now_unix_ms);
         }
     }
     return NULL;
@@ -76,25 +78,24 @@ static inv_metrics metrics_of(const bench *b) {
 }
 
 /* Makes the holds; one a SKU of the load, or all on its only one. Returns the spread in ms. */
-static uint64_t make_holds(bench *b, uint64_t deadline_ms) {
+static uint64_t make_holds(bench *b, bench_commands *c, uint64_t deadline_ms) {
     uint64_t earliest_ms = UINT64_MAX, latest_ms = 0, made = 0;
-    uint64_t now_ms = metrics_of(b).now_unix_ms;
-    while (made < b->flags->reservations) {
-        uint32_t batch = b->flags->batch;
-        if (batch > b->flags->reservations - made) batch = (uint32_t)(b->flags->reservations - made);
+    uint64_t now_ms = metrics_of(b).now_unix_ms, wanted = b->flags->reservations;
+    while (made < wanted) {
+        uint32_t batch = wanted - made < b->flags->batch ? (uint32_t)(wanted - made) : b->flags->batch;
         if (now_ms + 1000 > deadline_ms) die("holds", "made too slowly; take fewer");
         for (uint32_t i = 0; i < batch; i++, made++) {
             bench_next_reserve(b, i);
-            b->lines[i].sku_number = b->skus[made % b->flags->skus];
-            b->reserves[i].ttl_ms = deadline_ms - now_ms;
+            b->batch_skus[i] = b->skus[made % b->flags->skus];
+            b->batch_ttls_ms[i] = (uint32_t)(deadline_ms - now_ms);
         }
-        bench_execute(b, b->reserves, batch);
+        bench_send_commands(b, c, batch, INV_OK);
         for (uint32_t i = 0; i < batch; i++) {
-            uint64_t expires_ms = b->replies[i].expires_at_unix_ms;
+            uint64_t expires_ms = c->replies[i].expires_at_unix_ms;
             if (expires_ms < earliest_ms) earliest_ms = expires_ms;
             if (expires_ms > latest_ms) latest_ms = expires_ms;
         }
-        now_ms = b->replies[batch - 1].now_unix_ms;
+        now_ms = c->replies[batch - 1].now_unix_ms;
     }
     bench_settle(b);
     return latest_ms - earliest_ms;
@@ -179,9 +180,11 @@ static void expiry_row(const bench_flags *flags, uint32_t burst_skus) {
     bench_open(owner, INV_DURABLE, work_dir);
     bench_fill(owner);
     bench_settle(owner);
-    caller c = {.load = bench_join(owner, &caller_flags, 1, burst_skus),
-                .interval_ns = 1000000000ull / flags->rate,
-                .count_max = (uint64_t)((lead_s + GONE_WAIT_S) * flags->rate)};
+    static caller c; /* too large for the stack */
+    memset(&c, 0, sizeof c);
+    c.load = bench_join(owner, &caller_flags, 1, burst_skus);
+    c.interval_ns = 1000000000ull / flags->rate;
+    c.count_max = (uint64_t)((lead_s + GONE_WAIT_S) * flags->rate);
     bench *burst = bench_join(owner, &burst_flags, 2, 0);
     if (burst_skus == 1)
         caller_flags.skus = leave_out_stripe(c.load->skus, flags->skus, burst->skus[0]);
@@ -192,7 +195,7 @@ static void expiry_row(const bench_flags *flags, uint32_t burst_skus) {
     inv_metrics start = metrics_of(owner); /* engine time + its lag is the clock's now */
     uint64_t deadline_ms = start.now_unix_ms + start.lag_ms + (uint64_t)(lead_s * 1000);
     uint64_t deadline_ns = now_ns() + (uint64_t)(lead_s * 1e9);
-    uint64_t spread_ms = make_holds(burst, deadline_ms);
+    uint64_t spread_ms = make_holds(burst, &c.commands, deadline_ms);
     if (now_ns() + (uint64_t)(flags->seconds * 1e9) > deadline_ns)
         die("holds", "made too slowly; take fewer");
     pthread_t thread;

@@ -22,6 +22,7 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 # Details worth a word beside the figure.
 NOTES = {
     "reserve_call_rate": "inside reserve calls {}/s",
+    "whole_answer_rate": "with whole answers {}/s",
     "overall_rate": "ends included {}/s",
     "load_rate": "loaded at {} rows/s",
     "p99_normal_ms": "p99 normal {} ms",
