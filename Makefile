@@ -12,6 +12,7 @@ WERROR ?= ON
 # The share of the usual work that C tests do under the sanitizers, which slow them down.
 SANITIZE_SCALE ?= 0.1
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # `bin` first, so that the build finds the venv's cmake, ctest, ninja and cython.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -54,11 +55,11 @@ ctest: $(STAMPS)/build ## build and run the C tests only
 	@$(BUILD_C)
 	@$(CTEST) --test-dir build/c
 
-bench: $(STAMPS)/package $(STAMPS)/test ## measure; minutes, prints one JSON line a run
+bench: $(STAMPS)/package $(STAMPS)/bench ## measure, over an hour; minutes with BENCH_ARGS="--quick --rounds 1"
 	@$(BUILD_C)
-	@$(PY) bench/report.py
+	@$(PY) bench/report.py $(BENCH_ARGS)
 
-bench-smoke: $(STAMPS)/package $(STAMPS)/test ## run every bench for a moment, to see that it works
+bench-smoke: $(STAMPS)/package $(STAMPS)/bench ## run every bench for a moment, to see that it works
 	@$(BUILD_C)
 	@$(PY) bench/report.py --smoke
 
@@ -149,7 +150,7 @@ $(STAMPS)/demo: $(STAMPS)/build
 	@$(PIP) --no-deps -r $(STAMPS)/demo-data.txt
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: $(STAMPS)/build
+$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/lint: $(STAMPS)/%: $(STAMPS)/build
 	@echo "installing what $* needs"
 	@$(PY) tools/requirements.py $* >$(STAMPS)/$*.txt
 	@$(PIP) -r $(STAMPS)/$*.txt
