@@ -173,36 +173,47 @@ cdef inline int ttl_of(object value, uint64_t *out) except -1:
     return 0
 
 
-cdef inline int hex_of(char c) noexcept nogil:
-    if c'0' <= c <= c'9':
-        return c - c'0'
-    if c'a' <= c <= c'f':
-        return c - c'a' + 10
-    if c'A' <= c <= c'F':
-        return c - c'A' + 10
-    return -1
+cdef uint8_t[256] _hex_digits          # value of a digit; 16: upper case (add 0 to 15); 255: none
+cdef uint8_t[16] _uuid_at              # where the digits of byte n stand
 
 
-cdef bint uuid_of(const char *text, uint8_t *out) noexcept nogil:
+cdef int fill_tables() except -1:
+    cdef int i
+    memset(_hex_digits, 0xFF, 256)
+    for i in range(10):
+        _hex_digits[c'0' + i] = <uint8_t>i
+    for i in range(6):
+        _hex_digits[c'a' + i] = <uint8_t>(10 + i)
+        _hex_digits[c'A' + i] = <uint8_t>(26 + i)
+    for i in range(16):
+        _uuid_at[i] = <uint8_t>(2 * i + (i >= 4) + (i >= 6) + (i >= 8) + (i >= 10))
+    return 0
+
+
+fill_tables()
+
+
+cdef enum:
+    NO_UUID = 0
+    UUID_AS_WRITTEN = 1                # lower case, as we write it
+    UUID_OTHERWISE = 2                 # some digits in upper case
+
+
+cdef int uuid_of(const char *text, uint8_t *out) noexcept nogil:
     """Read the 36 characters of a version 4 or 7 UUID; other text is no UUID to us."""
-    cdef int i = 0, n = 0, high, low
+    cdef int n
+    cdef uint8_t high, low, seen = 0
     if (text[8] != c'-' or text[13] != c'-' or text[18] != c'-' or text[23] != c'-'
             or (text[14] != c'4' and text[14] != c'7')):
-        return False
-    while i < UUID_CHARS:
-        if text[i] == c'-':
-            if i != 8 and i != 13 and i != 18 and i != 23:
-                return False
-            i += 1
-            continue
-        high = hex_of(text[i])
-        low = hex_of(text[i + 1])
-        if high < 0 or low < 0:
-            return False
-        out[n] = <uint8_t>(high << 4 | low)
-        n += 1
-        i += 2
-    return n == 16 and out[8] >> 6 == 2
+        return NO_UUID
+    for n in range(16):
+        high = _hex_digits[<uint8_t>text[_uuid_at[n]]]
+        low = _hex_digits[<uint8_t>text[_uuid_at[n] + 1]]
+        seen |= high | low
+        out[n] = <uint8_t>(high << 4 | (low & 15))
+    if seen & 0xE0 or out[8] >> 6 != 2:
+        return NO_UUID
+    return UUID_OTHERWISE if seen & 0x10 else UUID_AS_WRITTEN
 
 
 cdef object uuid_text(const uint8_t *bytes):
@@ -714,12 +725,15 @@ cdef class Store:
     cdef object id_into(self, object value, inv_text *out, invcore.bool *is_uuid, uint8_t *uuid,
                         str field):
         """View an id; a UUID as its 16 bytes, kept in `uuid`. Returns the id as it is shown."""
+        cdef int form
         text_of(value, out, field)
-        if out.length == UUID_CHARS and uuid_of(out.bytes, uuid):
-            out.bytes = <const char *>uuid
-            out.length = 16
-            is_uuid[0] = True
-            return uuid_text(uuid)
+        if out.length == UUID_CHARS:
+            form = uuid_of(out.bytes, uuid)
+            if form != NO_UUID:
+                out.bytes = <const char *>uuid
+                out.length = 16
+                is_uuid[0] = True
+                return value if form == UUID_AS_WRITTEN and type(value) is str else uuid_text(uuid)
         return value
 
     cdef object new_id_into(self, inv_text *out, invcore.bool *is_uuid, uint8_t *uuid):

@@ -27,8 +27,11 @@ uint32_t inv_table_find(const inv_table *table, uint64_t hash, uint16_t seller, 
         if ((word >> 20) != (upper >> 20)) continue;
         uint32_t place = (word & PLACE_MASK) - 1;
         const inv_sku *sku = &table->skus->at[place];
-        if (sku->hash == upper && sku->seller == seller && sku->name_length == name.length &&
-            memcmp(table->names->at + sku->name_offset, name.bytes, name.length) == 0)
+        if (sku->hash != upper || sku->seller != seller || sku->name_length != name.length)
+            continue;
+        /* It is the one, but for chance: its rows can come while the names are compared. */
+        if (table->rows != NULL) INV_PREFETCH(&table->rows->at[run_offset(sku->run)]);
+        if (memcmp(table->names->at + sku->name_offset, name.bytes, name.length) == 0)
             return place;
     }
 }

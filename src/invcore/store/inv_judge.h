@@ -36,6 +36,12 @@ uint32_t inv_body_hash(uint64_t lines, uint64_t ttl_ms, uint32_t account, uint8_
 bool inv_id_is_stale(const inv_store *store, const inv_hold_key *key);
 inv_result inv_intern(inv_run *run, inv_names *names, inv_name_kind kind, inv_text text,
                       uint32_t *number);
+/* Has the job names that inv_intern_all would have to make known? */
+static inline bool inv_must_intern(const inv_job *job) {
+    return job->seller == INV_NUMBER_NONE || job->account == INV_NUMBER_NONE ||
+           (job->reason == INV_NUMBER_NONE && job->command->reason.length > 0) ||
+           job->command->reference.length > 0;
+}
 inv_result inv_intern_all(inv_run *run, inv_job *job, uint32_t *out_reference);
 void inv_effect_id_of(inv_effect_id *out, const inv_hold_key *key);
 void inv_log_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref hold, inv_ref op);

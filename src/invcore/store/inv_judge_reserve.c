@@ -224,7 +224,7 @@ static void answer_reserved(inv_run *run, inv_job *job, inv_ref ref, uint32_t co
 int inv_judge_reserve(inv_run *run, inv_job *job) {
     inv_store *store = run->store;
     uint64_t lines = 0, low, high;
-    uint32_t count = 0, reference;
+    uint32_t count = 0, reference = INV_NUMBER_NONE;
     bool comparable = job->account != INV_NUMBER_NONE;
     for (uint32_t i = 0; i < job->line_count; i++) inv_resolve_line(run, job, &job->lines[i]);
     if (job->line_count > 1 && !inv_merge_lines(job)) return INV_BAD_REQUEST;
@@ -253,8 +253,9 @@ int inv_judge_reserve(inv_run *run, inv_job *job) {
         if (!inv_run_has(run, stripe)) return inv_need_stripe(run, stripe);
         return replay_reserve(run, job, ref, lines, comparable);
     }
-    inv_lock_give(&shard->lock);
     if (inv_id_is_stale(store, &job->id)) code = INV_STALE_ID;
+    bool keep = code == INV_OK && !inv_must_intern(job);
+    if (!keep) inv_lock_give(&shard->lock);
     if (code != INV_OK) {
         if (code == INV_LIMIT_EXCEEDED) {
             job->reply->field = "lines";
@@ -262,12 +263,16 @@ int inv_judge_reserve(inv_run *run, inv_job *job) {
         }
         return code == INV_INSUFFICIENT ? refuse_short(run, job) : code;
     }
-    inv_result result = inv_intern_all(run, job, &reference);
-    if (result != INV_OK) return result;
-    job->id.seller = job->seller;
-    inv_lock_take(&shard->lock);
-    /* The same id may have come in through another stripe meanwhile. */
-    bool raced = inv_holds_find_locked(&store->holds, shard, &job->id) != 0;
+    inv_result result = INV_OK;
+    bool raced = false;
+    if (!keep) {
+        result = inv_intern_all(run, job, &reference);
+        if (result != INV_OK) return result;
+        job->id.seller = job->seller;
+        inv_lock_take(&shard->lock);
+        /* The same id may have come in through another stripe meanwhile. */
+        raced = inv_holds_find_locked(&store->holds, shard, &job->id) != 0;
+    }
     if (!raced) result = open_hold(run, job, home, count, shard, &ref);
     inv_lock_give(&shard->lock);
     if (raced) return INV_NEED_STRIPES;

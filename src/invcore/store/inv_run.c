@@ -248,10 +248,7 @@ static void prefetch_run(const inv_run *run) {
         else
             inv_table_prefetch_name(&stripe->table, line->hash);
         inv_hold_prefetch_room(&store->holds, &stripe->home);
-        const char *wheel = (const char *)__atomic_load_n(&stripe->wheel, __ATOMIC_RELAXED);
-        INV_PREFETCH(wheel); /* its time and two lines of bitmaps; a prefetch of NULL is harmless */
-        INV_PREFETCH(wheel + INV_CACHE_LINE);
-        INV_PREFETCH(wheel + 2 * INV_CACHE_LINE);
+        inv_wheel_prefetch(__atomic_load_n(&stripe->wheel, __ATOMIC_RELAXED));
     }
     for (uint32_t i = 0; i < run->job_count; i++)
         if (run->jobs[i].has_id) inv_holds_prefetch(&store->holds, run->jobs[i].id.hash);
@@ -265,6 +262,22 @@ static void prefetch_run(const inv_run *run) {
             inv_table_prefetch_row(&stripe->table, inv_sku_place(store, line->number),
                                    line->location);
     }
+}
+
+/* One command has nobody to share a wait with; but what it needs of ids, holds and the wheel can
+ * come while it walks to its row. */
+static void prefetch_one(const inv_run *run) {
+    const inv_store *store = run->store;
+    const inv_job *job = &run->jobs[0];
+    if (job->has_id) inv_holds_prefetch(&store->holds, job->id.hash);
+    if (job->line_count == 0) return;
+    const inv_stripe *stripe = &store->stripes[job->lines[0].stripe];
+    INV_PREFETCH(&store->next_due[job->lines[0].stripe]);
+    if (job->lines[0].sku.bytes != NULL)
+        inv_table_prefetch_name(&stripe->table, job->lines[0].hash);
+    if (job->command->kind != INV_CMD_RESERVE) return;
+    inv_hold_prefetch_room(&store->holds, &stripe->home);
+    inv_wheel_prefetch(__atomic_load_n(&stripe->wheel, __ATOMIC_RELAXED));
 }
 
 uint64_t inv_run_observed_lsn(const inv_run *run) {
@@ -367,7 +380,10 @@ static inv_result run_some(inv_run *run, const inv_command *commands, size_t cou
     if (run->bytes == 0) return INV_OK; /* every form was wrong */
     bool late = INV_PLANTED(INV_PLANT_APPLY_BEFORE_CREDIT);
     inv_result result = INV_OK;
-    if (run->job_count > 1) prefetch_run(run);
+    if (run->job_count > 1)
+        prefetch_run(run);
+    else
+        prefetch_one(run);
     if (!late) result = inv_wal_credit_take(&store->wal, credit, all_releases(run));
     if (result != INV_OK) {
         *out_done = 0;

@@ -378,12 +378,15 @@ void inv_store_run_flusher(inv_store *store) {
     loop_end(store);
 }
 
+/* The clock is announced between two steps, so a step is short: a few ms. */
+#define ADVANCE_HOLDS 4096u
+
 void inv_store_run_timekeeper(inv_store *store) {
     uint64_t expired = 0;
     loop_begin(store);
     while (!stopped(store)) {
         bool more;
-        inv_result result = inv_store_advance(store, 65536, &more);
+        inv_result result = inv_store_advance(store, ADVANCE_HOLDS, &more);
         if (result == INV_STORE_CLOSED || result == INV_STORE_FAILED) break;
         uint64_t before = expired;
         expired = inv_lanes_sum(&store->lanes, INV_COUNT_EXPIRED);

@@ -17,6 +17,7 @@
 #include "inv_store.h"
 
 #define WHEEL_WORK 512u   /* wheel steps of one lock hold */
+#define SWEEP_SHARE 1024u /* holds a stripe may have expired in one call */
 #define EXCESS_EXACT_MAX 4096u /* ids beyond ended_ids_max that a tick finds one by one */
 #define EXCESS_STEP_MAX 65536u /* ... when no mark helps */
 #define FORGET_STRIPES 16u /* of which ended ids are forgotten together */
@@ -375,7 +376,9 @@ static uint64_t announce(inv_store *store, inv_lane *lane) {
     return now;
 }
 
-/* Expires at most `most` holds, stripe by stripe, going on where the last call stopped. */
+/* Expires at most `most` holds, stripe by stripe, going on behind where the last call stopped. One
+ * stripe gets no more than its share of a call, so that a crowd that dies at once on one SKU delays
+ * the time of its own stripe only. */
 static inv_result sweep(inv_store *store, inv_lane *lane, uint64_t now, uint32_t most,
                         bool *out_more) {
     inv_run *run = inv_run_of(store, lane);
@@ -384,23 +387,26 @@ static inv_result sweep(inv_store *store, inv_lane *lane, uint64_t now, uint32_t
     uint32_t mask = store->stripe_count - 1, first = store->sweep_stripe;
     for (uint32_t i = 0; i < store->stripe_count; i++) {
         uint32_t stripe = (first + i) & mask;
+        uint32_t share = most < SWEEP_SHARE ? most : SWEEP_SHARE;
         bool more = true;
         if (INV_LIKELY(atomic_load_explicit(&store->next_due[stripe], memory_order_acquire) > now))
             continue;
-        while (more && most > 0) {
+        while (more && share > 0) {
             uint32_t count;
-            inv_result result =
-                expire_some(store, run, stripe, now,
-                            most < INV_EXPIRE_HOLD_MAX ? most : INV_EXPIRE_HOLD_MAX, &count, &more);
+            inv_result result = expire_some(
+                store, run, stripe, now, share < INV_EXPIRE_HOLD_MAX ? share : INV_EXPIRE_HOLD_MAX,
+                &count, &more);
             if (result != INV_OK) {
                 *out_more = true;
                 return result;
             }
+            share -= count;
             most -= count;
             if (more && inv_lock_has_sleeper(&store->stripes[stripe].lock)) inv_cpu_yield();
         }
-        if (more) {
-            store->sweep_stripe = stripe;
+        if (more) *out_more = true;
+        if (most == 0) {
+            store->sweep_stripe = (stripe + 1) & mask;
             *out_more = true;
             return INV_OK;
         }
