@@ -505,8 +505,9 @@ void inv_store_metrics(inv_store *store, inv_metrics *out);
 typedef struct inv_walk {
     uint64_t lsn;          /* wait for this before showing what was given so far */
     bool done;             /* everything has been given */
-    uint32_t stripe;       /* where the walk stands, as all below: the engine's own */
-    uint32_t place;        /* of rows: the next SKU */
+    uint32_t stripe;       /* how far it is: `stripe` of `stripe_count` */
+    uint32_t stripe_count; /* 0 before the first call */
+    uint32_t place;        /* the engine's own, as all below. Of rows: the next SKU */
     uint32_t slot;         /* of reservations: the last one given */
     uint32_t chunk_drops;
     uint64_t chunk_number;

@@ -97,6 +97,7 @@ inv_result inv_store_walk_rows(inv_store *store, inv_walk *walk, inv_walk_rows *
     out->count = out->room_needed = 0;
     if (out->room_count == 0) return INV_BAD_REQUEST;
     if (!inv_store_enter(store, &lane, &result)) return result;
+    walk->stripe_count = store->stripe_count;
     for (uint32_t looks = 0; looks < CALL_LOOKS_MAX && !walk->done && !step.is_full;) {
         inv_stripe *stripe = &store->stripes[walk->stripe];
         step = (walk_step){0};
@@ -198,6 +199,7 @@ inv_result inv_store_walk_reservations(inv_store *store, inv_walk *walk, bool en
     out->count = out->room_needed = 0;
     if (out->room_count == 0) return INV_BAD_REQUEST;
     if (!inv_store_enter(store, &lane, &result)) return result;
+    walk->stripe_count = store->stripe_count;
     for (uint32_t looks = 0; looks < CALL_LOOKS_MAX && !walk->done && !step.is_full;) {
         inv_stripe *stripe = &store->stripes[walk->stripe];
         step = (walk_step){0};
