@@ -3,10 +3,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 from ._core import Store
 from .models import LogRecord, LogTail
 
+@disjoint_base
 class Walk:
     def __init__(self, store: Store) -> None: ...
     @property
@@ -37,6 +39,7 @@ def reservation_ids(
     reservation_id: NDArray[np.uint8], small: NDArray[np.uint8], count: int
 ) -> list[str]: ...
 
+@disjoint_base
 class LogReader:
     def __init__(self, path: bytes) -> None: ...
     def close(self) -> None: ...

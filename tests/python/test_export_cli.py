@@ -76,7 +76,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-# ---- export ---------------------------------------------------------------------------------------
+# ---- export --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", READERS)
@@ -214,7 +214,7 @@ def test_a_bar_is_shown_on_a_terminal_after_a_second(monkeypatch: pytest.MonkeyP
     assert "100%" in terminal.getvalue()
 
 
-# ---- log ------------------------------------------------------------------------------------------
+# ---- log -----------------------------------------------------------------------------------------
 
 
 def test_the_log_is_a_line_an_entry(shop: Path) -> None:

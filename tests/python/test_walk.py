@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import subprocess
@@ -112,7 +113,7 @@ def a_bit_of_everything(inv: Inventory, clock: ManualClock) -> None:
     inv.adjust("MUG", "LON", -2, reason="damage")
 
 
-# ---- rows and reservations ------------------------------------------------------------------------
+# ---- rows and reservations -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 3, 7, 65_536, CHUNK_ROWS_MAX])
@@ -150,7 +151,9 @@ def test_limits_of_a_chunk(inv: Inventory) -> None:
             with pytest.raises(inventory.BadRequest) as refusal:
                 call(chunk_rows=bad)
             assert refusal.value.field == "chunk_rows"
-    with pytest.raises(inventory.errors.LimitExceeded, match="chunk_rows is 1, .* 2 rows") as limit:
+    with pytest.raises(
+        inventory.errors.LimitExceeded, match=r"chunk_rows is 1, .* 2 rows"
+    ) as limit:
         list(inv.rows(chunk_rows=1))  # TEE has two
     assert (limit.value.field, limit.value.figure) == ("chunk_rows", 2)
     assert len(list(inv.rows(chunk_rows=2))) == 2
@@ -354,7 +357,7 @@ def test_a_real_stream_loaded_reserved_and_exported() -> None:
     } == carts
 
 
-# ---- the log --------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -396,7 +399,7 @@ def test_records_follow_one_another(closed: Path) -> None:
     log = inventory.log.read(closed)
     assert log.tail is None
     records = list(log)
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in itertools.pairwise(records):
         assert before.lsn_end == after.lsn
         assert before.now_unix_ms <= after.now_unix_ms
     assert log.tail is not None
@@ -450,9 +453,9 @@ def test_replaying_the_log_by_hand_gives_the_stock(tmp_path: Path, clock: Manual
 
 
 def test_an_open_store_is_refused(closed: Path) -> None:
-    with inventory.open(closed, segment_bytes=SEGMENT_BYTES):
-        with pytest.raises(inventory.errors.StoreLocked):
-            inventory.log.read(closed)
+    inv = inventory.open(closed, segment_bytes=SEGMENT_BYTES)
+    with inv, pytest.raises(inventory.errors.StoreLocked):
+        inventory.log.read(closed)
     assert list(inventory.log.read(closed))
 
 
