@@ -37,7 +37,7 @@ cdef inline object text_of_id(inv_text text, bint is_uuid):
     return PyUnicode_DecodeUTF8(text.bytes, text.length, NULL)
 
 
-# ---- walks ----------------------------------------------------------------------------------------
+# ---- walks ---------------------------------------------------------------------------------------
 
 
 cdef class Walk:
@@ -149,9 +149,9 @@ cdef class Walk:
         """Wait until what was given is safe to show."""
         if code == invcore.INV_LIMIT_EXCEEDED:
             raise _error_for(
-                code, f"chunk_rows is {n:,}, but there is one with {room_needed:,} rows, which come "
-                "in one piece; make chunk_rows at least that", field="chunk_rows",
-                figure=room_needed, limit=n)
+                code, f"chunk_rows is {n:,}, but there are {room_needed:,} rows that come in one "
+                "piece; make chunk_rows at least that", field="chunk_rows", figure=room_needed,
+                limit=n)
         if code != invcore.INV_OK:
             raise_for(code, NULL)
         self.store.settle(self.walk.lsn)
@@ -184,7 +184,7 @@ def reservation_ids(const uint8_t[:, ::1] reservation_id not None,
     return found
 
 
-# ---- the log --------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 cdef class LogReader:

@@ -529,13 +529,14 @@ typedef struct inv_walk_rows {
     int64_t *available_to_promise;
     int64_t *safety_stock;
     int64_t *short_qty;
-    uint64_t *lsn; /* the moment: no change of the SKU at or below it is missing, none above is in */
+    uint64_t *lsn; /* the moment: every change of the SKU up to it is in, and none after it */
 } inv_walk_rows;
 
 /* Fills in the rows of as many whole SKUs as fit, by stripe and SKU number, sorted by location
- * number within a SKU. SKUs without rows are left out. INV_OK: go on until walk->done (count may be 0
- * before: a call looks at a million things at most); INV_LIMIT_EXCEEDED: the next SKU alone has more
- * rows than fit, nothing was given and the next call tries it again. INV_BAD_REQUEST: room_count is 0. INV_STORE_CLOSED, INV_STORE_FAILED. */
+ * number within a SKU. SKUs without rows are left out. INV_OK: go on until walk->done (count may be
+ * 0 before: a call looks at about a million things at most). INV_LIMIT_EXCEEDED: the next SKU alone
+ * has more rows than fit; nothing was given, and the next call tries it again. INV_BAD_REQUEST:
+ * room_count is 0. INV_STORE_CLOSED, INV_STORE_FAILED. */
 INV_MUST_USE inv_result inv_store_walk_rows(inv_store *store, inv_walk *walk, inv_walk_rows *out);
 
 /* Columns of reservations: one place a line. One whose lines are no longer known (ended, or a
@@ -544,17 +545,17 @@ INV_MUST_USE inv_result inv_store_walk_rows(inv_store *store, inv_walk *walk, in
 typedef struct inv_walk_holds {
     uint32_t room_count;
     uint32_t count;
-    uint32_t room_needed;             /* as above: lines of the reservation that did not fit */
-    uint8_t (*id)[INV_ID_BYTES_MAX];  /* a UUID's 16 bytes, or text */
-    uint8_t *id_length;               /* bytes; 16 for a UUID */
-    uint8_t *id_is_uuid;              /* 0 or 1 */
-    uint8_t *state;                   /* inv_state */
-    uint16_t *seller;                 /* numbers */
+    uint32_t room_needed;            /* as above: lines of the reservation that did not fit */
+    uint8_t (*id)[INV_ID_BYTES_MAX]; /* a UUID's 16 bytes, or text */
+    uint8_t *id_length;              /* bytes; 16 for a UUID */
+    uint8_t *id_is_uuid;             /* 0 or 1 */
+    uint8_t *state;                  /* inv_state */
+    uint16_t *seller;                /* numbers */
     uint32_t *account;
-    uint64_t *expires_at_unix_ms;     /* deadline while held, else 0 */
-    uint64_t *ended_at_unix_ms;       /* when it ended, 0 while it lives */
-    uint64_t *lsn;                    /* end of the entry that changed it last */
-    int64_t *units;                   /* of the whole reservation */
+    uint64_t *expires_at_unix_ms; /* deadline while held, else 0 */
+    uint64_t *ended_at_unix_ms;   /* when it ended, 0 while it lives */
+    uint64_t *lsn;                /* end of the entry that changed it last */
+    int64_t *units;               /* of the whole reservation */
     uint16_t *line_index, *line_count;
     uint32_t *sku; /* of the line, as all below */
     uint16_t *location;

@@ -389,6 +389,10 @@ cdef extern from "invcore.h" nogil:
         bool done
         uint32_t stripe
         uint32_t stripe_count
+        uint32_t place
+        uint32_t slot
+        uint32_t chunk_drops
+        uint64_t chunk_number
 
     ctypedef struct inv_walk_rows:
         uint32_t room_count

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_walk.c: everything in a store, a piece a call, into arrays of the caller. What a walk promises
- * is told in invcore.h.
+ * inv_walk.c: everything in a store, a piece a call, into arrays of the caller. What a walk
+ * promises is told in invcore.h.
  *
  * Stripe by stripe, under the stripe's lock, which is given back after INV_WALK_STEP things looked
  * at. A place in a stripe survives that: SKUs are only ever added at the end, and a reservation
