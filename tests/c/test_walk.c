@@ -225,6 +225,7 @@ static void walk_all_holds(uint32_t room_count, bool ended, uint32_t counts[10])
         if (!CHECK_EQ(inv_store_walk_reservations(s.store, &walk, ended, &holds), INV_OK)) return;
         for (uint32_t i = 0; i < holds.count; i++) {
             counts[0]++;
+            CHECK(holds.lsn[i] <= walk.lsn);
             if (holds.line_index[i] != 0) continue;
             counts[holds.state[i]]++;
             check_hold(&holds, i);
@@ -610,6 +611,29 @@ INV_TEST(a_flipped_byte_is_named_by_segment_and_offset) {
     CHECK_EQ(found.error.lsn, record.lsn);
     CHECK(found.error.lsn_end > record.lsn);
     CHECK_EQ(found.last_lsn_end, record.lsn); /* what is before it was given */
+    shop_end(&s);
+}
+
+/* Wherever the damage lies: what is before it is given, it is named, and nothing is made up. */
+INV_TEST(no_flipped_byte_of_a_record_goes_unseen) {
+    shop_start(&s, true);
+    write_a_little(20);
+    shop_shut(&s);
+    log_summary whole = read_log();
+    uint8_t *first = segment_bytes_of(1) + INV_WAL_HEADER_BYTES;
+    uint64_t log_bytes = whole.tail.lsn_end - INV_WAL_LSN_FIRST;
+    REQUIRE(whole.result == INV_OK && log_bytes > 1000);
+    for (uint64_t at = 0; at < log_bytes; at += 5) {
+        first[at] ^= 0x10;
+        inv_memory_settle(s.memory);
+        log_summary found = read_log();
+        CHECK_EQ(found.result, INV_LOG_CORRUPT);
+        CHECK(found.records < whole.records);
+        CHECK(found.error.offset <= INV_WAL_HEADER_BYTES + at);
+        first[at] ^= 0x10;
+    }
+    inv_memory_settle(s.memory);
+    CHECK_EQ(read_log().records, whole.records);
     shop_end(&s);
 }
 

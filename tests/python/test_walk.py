@@ -21,7 +21,7 @@ from scale import scaled
 from test_model import StoreAgainstModel
 
 import inventory
-from inventory import Inventory, State
+from inventory import Inventory, State, export
 from inventory.export import CHUNK_ROWS_MAX, ReservationChunk
 from inventory.models import LogEntry, LogRecord
 from inventory.testing import ManualClock
@@ -196,6 +196,16 @@ def test_without_pyarrow_it_says_how_to_install_it(
     with pytest.raises(ImportError, match=r"pip install 'inventory-engine\[arrow\]'"):
         inv.to_arrow()
     assert len(list(inv.rows())) == 1  # numpy alone is enough for these
+
+
+@pytest.mark.parametrize("what", ["rows", "reservations"])
+def test_progress_rises_to_the_whole(inv: Inventory, clock: ManualClock, what: Any) -> None:
+    a_bit_of_everything(inv, clock)
+    seen: list[float] = []
+    export.to_arrow(inv, what, 3, False, seen.append).read_all()
+    assert len(seen) > 1
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
 
 
 def test_arrow_has_the_same_rows(inv: Inventory, clock: ManualClock) -> None:
