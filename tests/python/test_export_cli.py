@@ -165,6 +165,14 @@ def test_an_older_file_stays_until_the_new_one_is_complete(
     assert sorted(os.listdir()) == ["shop.inv", "stock.csv"]
 
 
+def test_a_file_name_that_is_no_text(shop: Path) -> None:
+    name = os.fsdecode(b"st\xffock.csv")
+    result = run("export", "shop.inv", name, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.output)["file"] == "st\N{REPLACEMENT CHARACTER}ock.csv"
+    assert Path(name).read_text().count("\n") == 3  # the names of the columns, and two rows
+
+
 def test_a_file_that_can_not_be_written(shop: Path) -> None:
     result = run("export", "shop.inv", "absent/stock.csv")
     assert result.exit_code == 3

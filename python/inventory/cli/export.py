@@ -111,14 +111,16 @@ def export(
     if format_ is None:
         format_ = "csv" if file == "-" else _SUFFIXES.get(Path(file).suffix.lower())
     if format_ is None:
-        raise click.UsageError(f"{file}: is it CSV or Parquet? Say --format csv or parquet")
+        name = click.format_filename(file)
+        raise click.UsageError(f"{name}: is it CSV or Parquet? Say --format csv or parquet")
     if file == "-" and format_ == "parquet":
         raise click.UsageError("Parquet goes to a file, not to standard output")
     needs("pyarrow", extra="arrow")
     with open_store(path, read_only=True) as inv, _sink(file) as sink:
         rows = _write(inv, sink, what, ended, format_)
         size = 0 if file == "-" else sink.tell()
-    exported = Exported(file=file, format=format_, what=what, rows=rows, bytes=size)
+    name = click.format_filename(file)  # printable, whatever its bytes
+    exported = Exported(file=name, format=format_, what=what, rows=rows, bytes=size)
     if file == "-":  # standard output is the CSV's
         click.echo(msgspec.json.encode(exported) if as_json else f"{rows:,} rows", err=True)
     else:
@@ -170,7 +172,8 @@ def _sink(file: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, inventory.InventoryError):
             raise  # of the store, not of the file
-        raise Refusal("IO_ERROR", f"{file}: {error.strerror or error}", field="file") from error
+        name = click.format_filename(file)
+        raise Refusal("IO_ERROR", f"{name}: {error.strerror or error}", field="file") from error
     finally:
         if whole:
             path.unlink(missing_ok=True)
