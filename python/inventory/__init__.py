@@ -9,7 +9,7 @@
 98
 """
 
-from . import errors, models
+from . import errors, log, models
 from .errors import (
     BadRequest,
     Expired,
@@ -55,6 +55,7 @@ __all__ = [
     "UnknownSku",
     "VerifyReport",
     "errors",
+    "log",
     "models",
     "open",
     "verify",

@@ -9,6 +9,7 @@ from invcore cimport inv_command, inv_line, inv_reply, inv_reply_line, inv_stock
 
 cdef int raise_for(invcore.inv_result code, invcore.inv_error *error) except -1
 cdef int text_of(object value, inv_text *out, str field, Py_ssize_t line_index=*) except -1
+cdef object uuid_text(const uint8_t *bytes)
 
 
 cdef class Lines:

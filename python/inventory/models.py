@@ -18,6 +18,10 @@ import msgspec
 
 __all__ = [
     "Line",
+    "LogEntry",
+    "LogLine",
+    "LogRecord",
+    "LogTail",
     "Metrics",
     "PolicyChange",
     "Recovery",
@@ -286,3 +290,75 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     segment_waits: int
     probe_max: int
     bytes_in_use: int
+
+
+class LogLine(msgspec.Struct, frozen=True, gc=False):
+    """What one line of a log entry did to one stock row.
+
+    ``op`` is what happened to ``qty`` units there: ``HOLD`` (held +), ``COMMIT`` (held -,
+    allocated +), ``SHIP_HELD`` and ``SHIP_ALLOCATED`` (that -, on_hand -), ``RELEASE``, ``EXPIRE``
+    (held -), ``CANCEL_ALLOCATED`` (allocated -), ``REHOLD`` (allocated +), ``ADD``, ``SUB``
+    (on_hand), ``SET_SAFETY`` (safety_stock = qty), ``NONE``. ``location`` is ``None`` when a policy
+    is of the whole SKU; ``free`` says that the caller named no location and the engine chose.
+    """
+
+    sku: str
+    location: str | None
+    qty: int
+    op: str
+    free: bool
+
+
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """One change in the log: what was decided, with all names resolved.
+
+    ``kind`` is ``RESERVE``, ``COMMIT``, ``RECEIVE``, ``EXPIRE``, ``NAME``, ``CLOCK_TICK`` ...
+    ``lsn`` is the end of the entry, the lsn an answer gave for the change. ``state`` is the
+    reservation's afterwards, ``None`` when there is none; ``expires_at_unix_ms`` a deadline that
+    the entry set; ``whole`` says that a call named no lines. ``NAME`` gives ``name`` its ``number``
+    among names of that ``name_kind``; ``CLOCK_TICK`` notes the machine's clock, ``wall_unix_ms``.
+    """
+
+    kind: str
+    lsn: int
+    reservation_id: str | None
+    op_id: str | None
+    state: State | None
+    lines: tuple[LogLine, ...]
+    expires_at_unix_ms: int | None
+    whole: bool
+    seller: str
+    account: str
+    reason: str
+    reference: str
+    name_kind: str | None
+    name: str | None
+    number: int | None
+    wall_unix_ms: int | None
+
+
+class LogRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record of the log: changes that were written together, of engine time ``now_unix_ms``.
+
+    It lies from ``lsn`` to ``lsn_end``, in the file ``wal-`` + ``segment`` in 16 hex digits, at
+    byte ``offset``. ``epoch`` counts how often the store had been opened.
+    """
+
+    lsn: int
+    lsn_end: int
+    now_unix_ms: int
+    epoch: int
+    segment: int
+    offset: int
+    entries: tuple[LogEntry, ...]
+
+
+class LogTail(msgspec.Struct, frozen=True, gc=False):
+    """How a log ended. ``torn_bytes`` after ``lsn_end`` are no whole record and ``torn_records``
+    lie beyond a hole: nobody was ever told of either. ``durable`` is what the log proves to have
+    been on disk."""
+
+    lsn_end: int
+    durable: int
+    torn_bytes: int
+    torn_records: int

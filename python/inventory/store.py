@@ -23,10 +23,13 @@ from .errors import BadRequest, InventoryError
 from .models import Recovery, VerifyReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Literal, TypeAlias
 
+    import pyarrow
     from typing_extensions import Self
 
+    from .export import ReservationChunk, RowChunk
     from .testing import ManualClock, MemoryStorage
 
     Durability: TypeAlias = Literal["durable", "interval", "memory"]
@@ -37,6 +40,7 @@ _DURABILITY = {"durable": 0, "interval": 1, "memory": 2}
 _SEGMENT_BYTES = 64 << 20
 _MEMORY_SEGMENT_BYTES = 4 << 20
 _ABANDON_WAIT_S = 10.0
+_CHUNK_ROWS = 65_536  # a SKU, which is never torn apart, has at most one row less
 
 
 def open(
@@ -208,6 +212,90 @@ class Inventory(BatchStore):
         True
         """
         return self._recovery
+
+    def rows(self, *, chunk_rows: int = _CHUNK_ROWS) -> Iterator[RowChunk]:
+        """Walk all stock rows, in pieces of numpy columns.
+
+        Args:
+            chunk_rows: rows of a piece at most, 1 to 1,048,576. A SKU is never torn apart, so it
+                must be as many as the SKU with most rows has: 65,535 suffice in any case.
+
+        Returns:
+            An iterator of :class:`inventory.export.RowChunk`, made one by one: memory does not grow
+            with the store. The rows of a SKU are of one moment. A SKU that is there from first to
+            last is given once; the whole is no snapshot while others write.
+
+        Raises:
+            BadRequest, LimitExceeded (while iterating: a SKU has more rows than ``chunk_rows``),
+            StoreClosed, StoreFailed, TypeError.
+
+        Durability: what a piece shows is as safe as the store promises.
+
+        >>> sum(int(chunk.on_hand.sum()) for chunk in inv.rows())
+        15
+        """
+        from . import export
+
+        return export.rows(self, chunk_rows)
+
+    def reservations(
+        self, *, ended: bool = False, chunk_rows: int = _CHUNK_ROWS
+    ) -> Iterator[ReservationChunk]:
+        """Walk all live reservations, in pieces of numpy columns, one row a line.
+
+        Args:
+            ended: also those that have ended and whose ids are still known.
+            chunk_rows: rows of a piece at most, 1 to 1,048,576. A reservation is never torn apart:
+                4,096 suffice in any case.
+
+        Returns:
+            An iterator of :class:`inventory.export.ReservationChunk`, made one by one. The lines of
+            a reservation are of one moment; the whole is no snapshot while others write.
+
+        Raises:
+            BadRequest, LimitExceeded (while iterating: a reservation has more lines than
+            ``chunk_rows``), StoreClosed, StoreFailed, TypeError.
+
+        Durability: what a piece shows is as safe as the store promises.
+
+        >>> hold = inv.reserve("TEE", 2, reservation_id="cart-7")
+        >>> [chunk.reservation_id.tolist() for chunk in inv.reservations()]
+        [['cart-7']]
+        """
+        from . import export
+
+        return export.reservations(self, chunk_rows, ended)
+
+    def to_arrow(
+        self,
+        what: Literal["rows", "reservations"] = "rows",
+        *,
+        ended: bool = False,
+        chunk_rows: int = _CHUNK_ROWS,
+    ) -> pyarrow.RecordBatchReader:
+        """Walk the store as Arrow record batches, for Parquet, CSV, DataFrames and databases.
+
+        Args:
+            what: ``"rows"`` as :meth:`rows`, ``"reservations"`` as :meth:`reservations`.
+            ended: of reservations, also those that have ended.
+            chunk_rows: rows of a batch at most, 1 to 1,048,576.
+
+        Returns:
+            A ``pyarrow.RecordBatchReader`` that makes batches one by one: memory does not grow with
+            the store. Names and states are plain strings, figures int64; null is "there is none".
+
+        Raises:
+            ImportError: pyarrow is not installed. BadRequest, TypeError; while reading,
+            LimitExceeded, StoreClosed, StoreFailed.
+
+        Durability: what a batch shows is as safe as the store promises.
+
+        >>> inv.to_arrow().read_all().select(["sku", "on_hand"]).sort_by("sku").to_pylist()
+        [{'sku': 'MUG', 'on_hand': 5}, {'sku': 'TEE', 'on_hand': 10}]
+        """
+        from . import export
+
+        return export.to_arrow(self, what, chunk_rows, ended)
 
     def close(self) -> None:
         """Refuse new calls, wait for those inside, sync all, and free the store.

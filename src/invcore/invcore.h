@@ -484,6 +484,180 @@ typedef struct inv_metrics {
 
 void inv_store_metrics(inv_store *store, inv_metrics *out);
 
+/* ---- walks: everything there is, piece by piece, into the caller's arrays ----------------------
+ *
+ * A cursor is plain figures and belongs to the caller: zero it to begin, copy or drop it at will;
+ * nothing is allocated and nothing has to be closed. It is good for one kind of walk of one open
+ * store. Each call goes on where the last one stopped, a stripe at a time, and holds a stripe's
+ * lock for at most INV_WALK_STEP rows or lines and the one SKU or reservation that reaches them.
+ *
+ * WHAT IS PROMISED. The rows of one SKU, and the lines of one reservation, are given by one call
+ * and are of one moment; `lsn` says which. A SKU or reservation that is there from the first call
+ * to the last is given exactly once. One that comes or goes in between may be missing, and an id
+ * that ends, is forgotten and is used again is another reservation. The walk as a whole is no
+ * snapshot while others write: two SKUs may be of two moments. Stop writing, or open the store
+ * read-only, for a snapshot.
+ *
+ * DURABILITY. Before anybody is shown what a call gave, the caller waits for walk.lsn. */
+#define INV_WALK_STEP 4096u
+#define INV_SKU_ROW_COUNT_MAX 65535u /* rows one SKU can have: what an array must hold for sure */
+
+typedef struct inv_walk {
+    uint64_t lsn;          /* wait for this before showing what was given so far */
+    bool done;             /* everything has been given */
+    uint32_t stripe;       /* how far it is: `stripe` of `stripe_count` */
+    uint32_t stripe_count; /* 0 before the first call */
+    uint32_t place;        /* the engine's own, as all below. Of rows: the next SKU */
+    uint32_t slot;         /* of reservations: the last one given */
+    uint32_t chunk_drops;
+    uint64_t chunk_number;
+} inv_walk;
+
+/* Columns of stock rows: arrays of room_count places each, filled from 0. Figures are units. */
+typedef struct inv_walk_rows {
+    uint32_t room_count; /* places in each array, at least 1 */
+    uint32_t count;      /* out: rows given */
+    uint32_t room_needed; /* out, INV_LIMIT_EXCEEDED only: rows of the SKU that did not fit */
+    uint32_t *sku;        /* numbers */
+    uint16_t *location;
+    uint16_t *seller;
+    int64_t *on_hand;
+    int64_t *held;
+    int64_t *allocated;
+    int64_t *reserved;
+    int64_t *available;
+    int64_t *available_to_promise;
+    int64_t *safety_stock;
+    int64_t *short_qty;
+    uint64_t *lsn; /* the moment: every change of the SKU up to it is in, and none after it */
+} inv_walk_rows;
+
+/* Fills in the rows of as many whole SKUs as fit, by stripe and SKU number, sorted by location
+ * number within a SKU. SKUs without rows are left out. INV_OK: go on until walk->done (count may be
+ * 0 before: a call looks at about a million things at most). INV_LIMIT_EXCEEDED: the next SKU alone
+ * has more rows than fit; nothing was given, and the next call tries it again. INV_BAD_REQUEST:
+ * room_count is 0. INV_STORE_CLOSED, INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_store_walk_rows(inv_store *store, inv_walk *walk, inv_walk_rows *out);
+
+/* Columns of reservations: one place a line. One whose lines are no longer known (ended, or a
+ * tombstone) takes one place with line_count 0, sku INV_NUMBER_NONE and location
+ * INV_LOCATION_NONE. */
+typedef struct inv_walk_holds {
+    uint32_t room_count;
+    uint32_t count;
+    uint32_t room_needed;            /* as above: lines of the reservation that did not fit */
+    uint8_t (*id)[INV_ID_BYTES_MAX]; /* a UUID's 16 bytes, or text */
+    uint8_t *id_length;              /* bytes; 16 for a UUID */
+    uint8_t *id_is_uuid;             /* 0 or 1 */
+    uint8_t *state;                  /* inv_state */
+    uint16_t *seller;                /* numbers */
+    uint32_t *account;
+    uint64_t *expires_at_unix_ms; /* deadline while held, else 0 */
+    uint64_t *ended_at_unix_ms;   /* when it ended, 0 while it lives */
+    uint64_t *lsn;                /* end of the entry that changed it last */
+    int64_t *units;               /* of the whole reservation */
+    uint16_t *line_index, *line_count;
+    uint32_t *sku; /* of the line, as all below */
+    uint16_t *location;
+    int64_t *qty;
+    int64_t *held;
+    int64_t *allocated;
+    int64_t *shipped;
+} inv_walk_holds;
+
+/* Fills in as many whole reservations as fit: live ones, and with `ended` also those that ended and
+ * whose ids are still known. Results as inv_store_walk_rows; a reservation has at most
+ * INV_LINE_COUNT_MAX lines. */
+INV_MUST_USE inv_result inv_store_walk_reservations(inv_store *store, inv_walk *walk, bool ended,
+                                                    inv_walk_holds *out);
+
+/* ---- the log of a closed store -----------------------------------------------------------------
+ *
+ * Reads records in lsn order, and the entries of each. Nothing is written. The store's lock is held
+ * only while the list of segments is read: a store opened later begins a segment of its own and
+ * never changes what is read here. One reader belongs to one thread at a time; it needs memory for
+ * one segment file. */
+typedef struct inv_log inv_log;
+
+typedef enum inv_log_kind { /* of a record */
+    INV_LOG_CHANGES = 1,
+    INV_LOG_PAD = 2, /* fills a place; no entries */
+    INV_LOG_SEAL = 3 /* end of a segment; no entries */
+} inv_log_kind;
+
+typedef struct inv_log_record {
+    uint8_t kind; /* inv_log_kind */
+    uint64_t lsn; /* of its first byte */
+    uint64_t lsn_end;
+    uint64_t now_unix_ms; /* engine time of the decision; 0 unless INV_LOG_CHANGES */
+    uint64_t epoch;       /* counts the openings of the store */
+    uint64_t segment;     /* the file wal-<number in 16 hex digits> */
+    uint64_t offset;      /* of the record in that file */
+} inv_log_record;
+
+typedef struct inv_log_line {
+    uint32_t sku; /* number */
+    uint32_t qty; /* units */
+    uint16_t location;
+    uint8_t op; /* inv_log_op_name says what it is */
+    bool free;  /* the caller named no location, the engine chose */
+} inv_log_line;
+
+/* One change. Numbers are those of NAME entries that came before; seller 0 is "default" and account
+ * 0 is "" from the beginning. Texts and lines are valid until the next call on the reader. */
+typedef struct inv_log_entry {
+    uint8_t kind;  /* inv_log_entry_name says what it is */
+    uint8_t state; /* inv_state of the reservation afterwards, INV_STATE_NONE: not about one */
+    bool whole;    /* commit, ship, release, cancel: of all that was left */
+    bool id_is_uuid;
+    bool op_id_is_uuid;
+    uint16_t seller;
+    uint32_t account;
+    uint32_t reason, reference; /* INV_NUMBER_NONE: none */
+    uint64_t lsn_end;           /* the lsn an answer gave for this change */
+    uint64_t expires_at_unix_ms; /* a deadline this entry set, else 0 */
+    inv_text id;                 /* reservation; bytes NULL: none */
+    inv_text op_id;
+    uint8_t name_kind; /* NAME: an inv_name_kind, else 0 */
+    uint32_t number;   /* NAME: from now on the number of `name` */
+    inv_text name;
+    uint64_t wall_unix_ms;    /* CLOCK_TICK: the machine's clock at now_unix_ms */
+    uint64_t window_start_ms; /* CLOCK_TICK: ids that ended before this engine time are forgotten */
+    uint32_t line_count;
+    const inv_log_line *lines;
+} inv_log_entry;
+
+/* How the log ended; known once inv_log_next has said that there is no more. */
+typedef struct inv_log_tail {
+    uint64_t lsn_end;      /* end of the last valid record */
+    uint64_t durable;      /* highest lsn proven durable */
+    uint64_t torn_bytes;   /* bytes beyond it that are no whole record; 0 = clean end */
+    uint64_t torn_records; /* whole records beyond a hole: void, never acknowledged */
+} inv_log_tail;
+
+/* Opens the log of the store in the environment's storage (use inv_env_use_directory with
+ * read_only). INV_STORE_LOCKED: it is open; INV_LOG_CORRUPT, INV_FORMAT_UNKNOWN, INV_NO_MEMORY,
+ * INV_IO_ERROR (os_errno ENOENT: there is no store), INV_BAD_REQUEST (no storage). */
+INV_MUST_USE inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error);
+void inv_log_close(inv_log *log); /* NULL is fine */
+
+/* The next record; *out_more false: there are no more. INV_LOG_CORRUPT with segment, offset and lsn
+ * range when what follows the records given so far is damaged below what was durable;
+ * INV_FORMAT_UNKNOWN, INV_IO_ERROR, INV_NO_MEMORY. A failure is final: it is repeated. */
+INV_MUST_USE inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *out_more,
+                                     inv_error *error);
+
+/* The next entry of the record given last; *out_more false: it has no more. INV_LOG_CORRUPT: the
+ * record is whole but its entry is none; final too. */
+INV_MUST_USE inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
+                                           inv_error *error);
+
+void inv_log_tail_of(const inv_log *log, inv_log_tail *out);
+
+/* "RESERVE", "NAME", ...; "HOLD", "COMMIT", ...: upper case, "UNKNOWN" for others. */
+const char *inv_log_entry_name(uint8_t kind);
+const char *inv_log_op_name(uint8_t op);
+
 #ifdef __cplusplus
 }
 #endif

@@ -378,3 +378,126 @@ cdef extern from "invcore.h" nogil:
         uint64_t bytes_in_use
 
     void inv_store_metrics(inv_store *store, inv_metrics *out) noexcept
+
+    # ---- walks
+    enum:
+        INV_WALK_STEP
+        INV_SKU_ROW_COUNT_MAX
+
+    ctypedef struct inv_walk:
+        uint64_t lsn
+        bool done
+        uint32_t stripe
+        uint32_t stripe_count
+        uint32_t place
+        uint32_t slot
+        uint32_t chunk_drops
+        uint64_t chunk_number
+
+    ctypedef struct inv_walk_rows:
+        uint32_t room_count
+        uint32_t count
+        uint32_t room_needed
+        uint32_t *sku
+        uint16_t *location
+        uint16_t *seller
+        int64_t *on_hand
+        int64_t *held
+        int64_t *allocated
+        int64_t *reserved
+        int64_t *available
+        int64_t *available_to_promise
+        int64_t *safety_stock
+        int64_t *short_qty
+        uint64_t *lsn
+
+    inv_result inv_store_walk_rows(inv_store *store, inv_walk *walk, inv_walk_rows *out) noexcept
+
+    ctypedef struct inv_walk_holds:
+        uint32_t room_count
+        uint32_t count
+        uint32_t room_needed
+        uint8_t (*id)[64]
+        uint8_t *id_length
+        uint8_t *id_is_uuid
+        uint8_t *state
+        uint16_t *seller
+        uint32_t *account
+        uint64_t *expires_at_unix_ms
+        uint64_t *ended_at_unix_ms
+        uint64_t *lsn
+        int64_t *units
+        uint16_t *line_index
+        uint16_t *line_count
+        uint32_t *sku
+        uint16_t *location
+        int64_t *qty
+        int64_t *held
+        int64_t *allocated
+        int64_t *shipped
+
+    inv_result inv_store_walk_reservations(inv_store *store, inv_walk *walk, bool ended,
+                                           inv_walk_holds *out) noexcept
+
+    # ---- the log of a closed store
+    ctypedef struct inv_log:
+        pass
+
+    ctypedef enum inv_log_kind:
+        INV_LOG_CHANGES
+        INV_LOG_PAD
+        INV_LOG_SEAL
+
+    ctypedef struct inv_log_record:
+        uint8_t kind
+        uint64_t lsn
+        uint64_t lsn_end
+        uint64_t now_unix_ms
+        uint64_t epoch
+        uint64_t segment
+        uint64_t offset
+
+    ctypedef struct inv_log_line:
+        uint32_t sku
+        uint32_t qty
+        uint16_t location
+        uint8_t op
+        bool free
+
+    ctypedef struct inv_log_entry:
+        uint8_t kind
+        uint8_t state
+        bool whole
+        bool id_is_uuid
+        bool op_id_is_uuid
+        uint16_t seller
+        uint32_t account
+        uint32_t reason
+        uint32_t reference
+        uint64_t lsn_end
+        uint64_t expires_at_unix_ms
+        inv_text id
+        inv_text op_id
+        uint8_t name_kind
+        uint32_t number
+        inv_text name
+        uint64_t wall_unix_ms
+        uint64_t window_start_ms
+        uint32_t line_count
+        const inv_log_line *lines
+
+    ctypedef struct inv_log_tail:
+        uint64_t lsn_end
+        uint64_t durable
+        uint64_t torn_bytes
+        uint64_t torn_records
+
+    inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error) noexcept
+    void inv_log_close(inv_log *log) noexcept
+    inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *out_more,
+                            inv_error *error) noexcept
+    inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
+                                  inv_error *error) noexcept
+    void inv_log_tail_of(const inv_log *log, inv_log_tail *out) noexcept
+    const char *inv_log_entry_name(uint8_t kind) noexcept
+    const char *inv_log_op_name(uint8_t op) noexcept

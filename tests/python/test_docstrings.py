@@ -13,7 +13,7 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import errors, models, store
+from inventory import errors, export, log, models, store
 
 # The compiled classes, as the package loaded them.
 COMPILED = [
@@ -21,7 +21,7 @@ COMPILED = [
     sys.modules["inventory._batch"].BatchStore,  # type: ignore[attr-defined]
 ]
 
-MODULES = [inventory, errors, models, store, inventory.testing]
+MODULES = [inventory, errors, export, log, models, store, inventory.testing]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import click
 
-from inventory.cli import bench, completion, demo, load, reads, reservations, stock
+from inventory.cli import (
+    bench,
+    completion,
+    demo,
+    export,
+    load,
+    log,
+    reads,
+    reservations,
+    stock,
+)
 from inventory.cli.common import Group
 
 __all__ = ["main"]
@@ -47,6 +57,8 @@ for command in (
     reservations.reservation,
     reads.availability,
     reads.verify,
+    export.export,
+    log.log,
     load.load,
     bench.bench,
     demo.demo,

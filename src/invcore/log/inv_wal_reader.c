@@ -236,13 +236,8 @@ void inv_wal_chain_free(inv_wal_chain *chain) {
 /* ---- scanning
  * ------------------------------------------------------------------------------------ */
 
-typedef struct segment_bytes {
-    uint8_t *bytes;
-    uint64_t room;
-} segment_bytes;
-
 static inv_result load_segment(const inv_wal_chain *chain, const inv_wal_link *link,
-                               segment_bytes *buffer, inv_error *error) {
+                               inv_wal_buffer *buffer, inv_error *error) {
     const inv_env *env = chain->env;
     uint64_t size = link->header.segment_bytes, got = 0;
     char name[INV_FILE_NAME_MAX + 1];
@@ -308,32 +303,29 @@ static inv_result corrupt_at(const inv_wal_link *link, const inv_wal_verdict *ve
                     (unsigned long long)verdict->end_lsn, (unsigned long long)verdict->durable);
 }
 
-/* Delivers the records of one segment from verdict->end_lsn on. */
-static inv_result scan_segment(const inv_wal_chain *chain, const inv_wal_link *link,
-                               const uint8_t *bytes, inv_wal_visit visit, void *argument,
-                               inv_wal_verdict *verdict, inv_error *error) {
-    inv_wal_record record;
-    while (verdict->end_lsn < link->end_lsn &&
-           record_at(chain, link, bytes, verdict->end_lsn, &record)) {
-        uint64_t end = record.lsn + inv_wal_record_bytes(record.payload_bytes);
-        if (end > link->end_lsn) break; /* void: the recovered successor begins before it ends */
-        verdict->durable = inv_max_u64(verdict->durable, record.hint);
-        if (record.type != INV_WAL_CHANGES && record.type != INV_WAL_PAD &&
-            record.type != INV_WAL_SEAL && (record.flags & INV_WAL_MUST_UNDERSTAND) != 0) {
-            error->segment = link->header.number;
-            error->lsn = record.lsn;
-            return inv_fail(error, INV_FORMAT_UNKNOWN, 0, "record type %u at lsn %llu is unknown",
-                            record.type, (unsigned long long)record.lsn);
-        }
-        inv_result result = visit(argument, &record, error);
-        if (result != INV_OK) {
-            error->segment = link->header.number;
-            error->lsn = record.lsn;
-            return result;
-        }
-        verdict->records++;
-        verdict->end_lsn = end;
+/* The record at verdict->end_lsn, if a valid one begins there. */
+static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, bool *out_more,
+                              inv_error *error) {
+    const inv_wal_link *link = inv_wal_scan_link(scanner);
+    inv_wal_verdict *verdict = &scanner->verdict;
+    *out_more = false;
+    if (verdict->end_lsn >= link->end_lsn ||
+        !record_at(scanner->chain, link, scanner->buffer.bytes, verdict->end_lsn, out))
+        return INV_OK;
+    uint64_t end = out->lsn + inv_wal_record_bytes(out->payload_bytes);
+    if (end > link->end_lsn) /* void: the recovered successor begins before it ends */
+        return INV_OK;
+    verdict->durable = inv_max_u64(verdict->durable, out->hint);
+    if (out->type != INV_WAL_CHANGES && out->type != INV_WAL_PAD && out->type != INV_WAL_SEAL &&
+        (out->flags & INV_WAL_MUST_UNDERSTAND) != 0) {
+        error->segment = link->header.number;
+        error->lsn = out->lsn;
+        return inv_fail(error, INV_FORMAT_UNKNOWN, 0, "record type %u at lsn %llu is unknown",
+                        out->type, (unsigned long long)out->lsn);
     }
+    verdict->records++;
+    verdict->end_lsn = end;
+    *out_more = true;
     return INV_OK;
 }
 
@@ -352,51 +344,89 @@ static void find_relog_start(const inv_wal_chain *chain, const inv_wal_link *lin
     verdict->end_crc = inv_crc32c(0, bytes + INV_WAL_HEADER_BYTES, lsn - link->header.base_lsn);
 }
 
-inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit, void *argument,
-                        inv_wal_verdict *out, inv_error *error) {
-    segment_bytes buffer = {0};
-    inv_result result = INV_OK;
-    uint64_t i = 0;
-    memset(out, 0, sizeof *out);
-    out->end_lsn = chain->links[0].header.base_lsn;
-    out->durable = inv_max_u64(chain->hint_durable, chain->state.clean_lsn);
+/* No valid record follows: is this the end, or damage? */
+static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
+    const inv_wal_chain *chain = scanner->chain;
+    const inv_wal_link *last = inv_wal_scan_link(scanner);
+    inv_wal_verdict *verdict = &scanner->verdict;
+    verdict->end_number = last->header.number;
+    look_beyond(chain, last, scanner->buffer.bytes, verdict->end_lsn, verdict);
+    for (uint64_t k = scanner->link_index + 1; k < chain->link_count; k++) {
+        inv_result result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
+        if (result != INV_OK) return result;
+        look_beyond(chain, &chain->links[k], scanner->buffer.bytes, chain->links[k].header.base_lsn,
+                    verdict);
+    }
+    if (verdict->durable > verdict->end_lsn) return corrupt_at(last, verdict, error);
+    /* The re-log begins at most one window back, so in this segment or one of the few before it. */
+    uint64_t k = scanner->link_index;
+    while (k > 0 && chain->links[k].header.base_lsn > verdict->durable) k--;
+    inv_result result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
+    if (result == INV_OK)
+        find_relog_start(chain, &chain->links[k], scanner->buffer.bytes, verdict);
+    return result;
+}
+
+void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain) {
+    inv_wal_verdict *verdict = &scanner->verdict;
+    memset(scanner, 0, sizeof *scanner);
+    scanner->chain = chain;
+    verdict->durable = inv_max_u64(chain->hint_durable, chain->state.clean_lsn);
+    if (chain->link_count > 0) verdict->end_lsn = chain->links[0].header.base_lsn;
     for (uint64_t k = 0; k < chain->link_count;
          k++) /* a recovered segment's word about the one before */
         if (chain->links[k].end_exact)
-            out->durable = inv_max_u64(out->durable, chain->links[k].end_lsn);
-    for (; i < chain->link_count; i++) {
-        const inv_wal_link *link = &chain->links[i];
-        result = load_segment(chain, link, &buffer, error);
-        if (result == INV_OK)
-            result = scan_segment(chain, link, buffer.bytes, visit, argument, out, error);
-        if (result != INV_OK) goto done;
-        if (out->end_lsn < link->end_lsn || i + 1 == chain->link_count) break;
+            verdict->durable = inv_max_u64(verdict->durable, chain->links[k].end_lsn);
+}
+
+void inv_wal_scan_end(inv_wal_scanner *scanner) {
+    if (scanner->chain != NULL)
+        inv_env_free(scanner->chain->env, scanner->buffer.bytes, scanner->buffer.room);
+    memset(&scanner->buffer, 0, sizeof scanner->buffer);
+}
+
+inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool *out_more,
+                             inv_error *error) {
+    const inv_wal_chain *chain = scanner->chain;
+    for (;;) { /* at most once a segment */
+        const inv_wal_link *link = inv_wal_scan_link(scanner);
+        inv_result result = INV_OK;
+        if (!scanner->loaded) result = load_segment(chain, link, &scanner->buffer, error);
+        scanner->loaded = result == INV_OK;
+        if (result == INV_OK) result = take_record(scanner, out, out_more, error);
+        if (result != INV_OK || *out_more) return result;
+        if (scanner->verdict.end_lsn < link->end_lsn ||
+            scanner->link_index + 1 == chain->link_count)
+            return judge_end(scanner, error);
+        scanner->link_index++;
+        scanner->loaded = false;
     }
-    const inv_wal_link *last = &chain->links[i];
-    out->end_number = last->header.number;
-    look_beyond(chain, last, buffer.bytes, out->end_lsn, out);
-    for (uint64_t k = i + 1; k < chain->link_count; k++) {
-        result = load_segment(chain, &chain->links[k], &buffer, error);
-        if (result != INV_OK) goto done;
-        look_beyond(chain, &chain->links[k], buffer.bytes, chain->links[k].header.base_lsn, out);
+}
+
+inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit, void *argument,
+                        inv_wal_verdict *out, inv_error *error) {
+    inv_wal_scanner scanner;
+    inv_wal_record record;
+    bool more = true;
+    inv_wal_scan_begin(&scanner, chain);
+    inv_result result = inv_wal_scan_next(&scanner, &record, &more, error);
+    while (result == INV_OK && more) {
+        result = visit(argument, &record, error);
+        if (result != INV_OK) {
+            error->segment = inv_wal_scan_link(&scanner)->header.number;
+            error->lsn = record.lsn;
+            break;
+        }
+        result = inv_wal_scan_next(&scanner, &record, &more, error);
     }
-    if (out->durable > out->end_lsn) {
-        result = corrupt_at(last, out, error);
-        goto done;
-    }
-    /* The re-log begins at most one window back, so in this segment or one of the few before it. */
-    uint64_t k = i;
-    while (k > 0 && chain->links[k].header.base_lsn > out->durable) k--;
-    result = load_segment(chain, &chain->links[k], &buffer, error);
-    if (result == INV_OK) find_relog_start(chain, &chain->links[k], buffer.bytes, out);
-done:
-    inv_env_free(chain->env, buffer.bytes, buffer.room);
+    *out = scanner.verdict;
+    inv_wal_scan_end(&scanner);
     return result;
 }
 
 inv_result inv_wal_relog(const inv_wal_chain *chain, uint64_t from, uint64_t to, uint64_t epoch,
                          uint8_t *out, inv_error *error) {
-    segment_bytes buffer = {0};
+    inv_wal_buffer buffer = {0};
     inv_result result = INV_OK;
     uint64_t lsn = from;
     for (uint64_t i = 0; i < chain->link_count && lsn < to && result == INV_OK; i++) {

@@ -56,8 +56,36 @@ INV_MUST_USE inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *
                                            inv_error *error);
 void inv_wal_chain_free(inv_wal_chain *chain);
 
-/* Called for every valid record in lsn order, PAD and SEAL too; anything but INV_OK stops the scan.
- */
+typedef struct inv_wal_buffer { /* one segment file */
+    uint8_t *bytes;
+    uint64_t room;
+} inv_wal_buffer;
+
+/* A scan, record by record. Between two calls the record's payload lies in the scanner's buffer. */
+typedef struct inv_wal_scanner {
+    const inv_wal_chain *chain;
+    inv_wal_buffer buffer;
+    uint64_t link_index; /* the segment the scan is in */
+    bool loaded;         /* it is in the buffer */
+    inv_wal_verdict verdict; /* complete when the scan has ended */
+} inv_wal_scanner;
+
+/* The chain must have a link, or inv_wal_scan_next must not be called. */
+void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain);
+void inv_wal_scan_end(inv_wal_scanner *scanner); /* also of a zeroed one */
+
+/* The next valid record in lsn order, PAD and SEAL too; *out_more false: the log ends, cleanly or
+ * torn, as the verdict says. INV_LOG_CORRUPT: it does not end here; INV_FORMAT_UNKNOWN,
+ * INV_IO_ERROR, INV_NO_MEMORY. Not to be called again after an end or a failure. */
+INV_MUST_USE inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out,
+                                          bool *out_more, inv_error *error);
+
+/* The segment of the record given last. */
+static inline const inv_wal_link *inv_wal_scan_link(const inv_wal_scanner *scanner) {
+    return &scanner->chain->links[scanner->link_index];
+}
+
+/* Called for every record of a scan; anything but INV_OK stops it. */
 typedef inv_result (*inv_wal_visit)(void *argument, const inv_wal_record *record, inv_error *error);
 
 INV_MUST_USE inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit,

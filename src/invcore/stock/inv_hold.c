@@ -183,6 +183,7 @@ static bool add_chunk(inv_holds *holds, inv_hold_home *home, uint32_t stripe) {
     if (ref == 0) return false;
     inv_hold_chunk *chunk = chunk_at(holds, ref);
     chunk->free_slots = CHUNK_FREE_ALL;
+    chunk->number = 1 + atomic_fetch_add_explicit(&holds->chunk_total, 1, memory_order_relaxed);
     chunk->all_prev = 0;
     __atomic_store_n(&chunk->stripe, (uint16_t)stripe, __ATOMIC_RELAXED);
     chunk->all_next = home->all_chunks;
@@ -200,6 +201,7 @@ static void drop_chunk(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
         chunk_at(holds, chunk->all_prev)->all_next = chunk->all_next;
     else
         home->all_chunks = chunk->all_next;
+    home->chunk_drops++;
     inv_pool_free(holds->pool, ref, CHUNK_CLASS);
 }
 
@@ -399,4 +401,24 @@ void inv_hold_walk(const inv_holds *holds, const inv_hold_home *home,
         }
         ref = next;
     }
+}
+
+inv_ref inv_hold_walk_next(const inv_holds *holds, const inv_hold_home *home,
+                           inv_hold_place *place) {
+    inv_ref ref = home->all_chunks;
+    if (place->chunk_number != 0 && place->chunk_drops == home->chunk_drops)
+        ref = place->slot & ~63u;
+    for (; ref != 0; ref = chunk_at(holds, ref)->all_next) {
+        const inv_hold_chunk *chunk = chunk_at(holds, ref);
+        uint64_t used = ~chunk->free_slots & CHUNK_FREE_ALL;
+        if (place->chunk_number != 0 && chunk->number > place->chunk_number) continue;
+        if (chunk->number == place->chunk_number)
+            used &= ~1ull << (place->slot & 63u); /* after the last one given */
+        if (used == 0) continue;
+        place->chunk_number = chunk->number;
+        place->slot = ref + (uint32_t)__builtin_ctzll(used);
+        place->chunk_drops = home->chunk_drops;
+        return place->slot;
+    }
+    return 0;
 }

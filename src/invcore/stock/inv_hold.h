@@ -72,6 +72,7 @@ _Static_assert(sizeof(inv_hold_line) == 24, "a line is 24 bytes");
 
 typedef struct inv_hold_chunk {   /* granule 0 of a chunk */
     uint64_t free_slots;          /* bit i: slot i is free; bit 0 never */
+    uint64_t number;              /* from 1, by age: chunks of a stripe are linked newest first */
     inv_ref all_next, all_prev;   /* chunks of the stripe */
     inv_ref room_next, room_prev; /* of them, those with a free slot; valid while in that list */
     uint16_t stripe;
@@ -85,7 +86,8 @@ typedef struct inv_hold_home { /* one a stripe, under its lock */
     inv_ref ended_first, ended_last; /* queue of ended ones, oldest lsn first */
     uint32_t live_count;
     uint32_t ended_count;
-    uint32_t held_count; /* those with a timer */
+    uint32_t held_count;  /* those with a timer */
+    uint32_t chunk_drops; /* chunks given back so far: a walk's reference may be stale */
 } inv_hold_home;
 
 /* Slots of a shard: fingerprint << 32 | reference, 0 = free, at most 3/4 of them used. Written under
@@ -112,6 +114,7 @@ typedef struct inv_holds {
     uint32_t shard_bits;
     _Atomic uint32_t probe_max;
     _Atomic uint64_t ended_total; /* in all queues */
+    _Atomic uint64_t chunk_total; /* ever made: the number of the newest */
 } inv_holds;
 
 /* An id as asked for. */
@@ -225,5 +228,18 @@ void inv_hold_unqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);
 /* Calls visit for every slot in use of a stripe; stops when it returns false. */
 void inv_hold_walk(const inv_holds *holds, const inv_hold_home *home,
                    bool (*visit)(void *argument, inv_ref ref, inv_hold *hold), void *argument);
+
+/* The same, one slot a call, for a walk that gives the lock back in between: it finds its place by
+ * the number of its chunk, since that may be gone. All zero: at the beginning. */
+typedef struct inv_hold_place {
+    uint64_t chunk_number; /* of the last slot given */
+    inv_ref slot;
+    uint32_t chunk_drops; /* as they were: the same now means that `slot` still is where it was */
+} inv_hold_place;
+
+/* The next slot in use; 0: no more in this stripe. Looks at one header for each chunk it passes: at
+ * all newer ones if a chunk was given back since the last call. */
+inv_ref inv_hold_walk_next(const inv_holds *holds, const inv_hold_home *home,
+                           inv_hold_place *place);
 
 #endif

@@ -153,7 +153,7 @@ static void patch_later(inv_run *run, inv_ref ref, uint64_t end_offset) {
 }
 
 /* Writes the entry of a job whose effects have been applied. */
-void inv_log_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref hold, inv_ref op) {
+void inv_write_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref hold, inv_ref op) {
     job->end_offset = inv_run_encode(run, effect);
     if (hold != 0) patch_later(run, hold, job->end_offset);
     if (op != 0) patch_later(run, op, job->end_offset);

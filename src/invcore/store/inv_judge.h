@@ -44,7 +44,7 @@ static inline bool inv_must_intern(const inv_job *job) {
 }
 inv_result inv_intern_all(inv_run *run, inv_job *job, uint32_t *out_reference);
 void inv_effect_id_of(inv_effect_id *out, const inv_hold_key *key);
-void inv_log_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref hold, inv_ref op);
+void inv_write_entry(inv_run *run, inv_job *job, inv_effect *effect, inv_ref hold, inv_ref op);
 /* A deadline is written as 32 bits of ms after the record's time: can this one not be? */
 static inline bool inv_deadline_too_far(const inv_run *run, uint64_t time_ms, uint64_t ttl_ms) {
     return time_ms + ttl_ms - run->time_ms > UINT32_MAX - 86400000u;

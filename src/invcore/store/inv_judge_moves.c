@@ -237,7 +237,7 @@ static int change_hold(inv_run *run, inv_job *job, inv_effect *effect, inv_ref r
     inv_run_touch(run, home);
     inv_result result = inv_apply_hold(run->store, effect, ref, run->time_ms);
     INV_ASSERT(result == INV_OK);
-    inv_log_entry(run, job, effect, ref, 0);
+    inv_write_entry(run, job, effect, ref, 0);
     inv_fill_reservation(run->store, ref, job->reply);
     return INV_OK;
 }
@@ -327,7 +327,7 @@ static int move_units(inv_run *run, inv_job *job, inv_ref ref, uint32_t count, b
     INV_ASSERT(result == INV_OK);
     if (op != 0) inv_apply_op(store, &effect, op, run->time_ms);
     effect.state = hold->state;
-    inv_log_entry(run, job, &effect, ref, op);
+    inv_write_entry(run, job, &effect, ref, op);
     inv_fill_reservation(store, ref, job->reply);
     if (hold->units) answer_kept_lines(run, job, hold, &effect);
     return INV_OK;

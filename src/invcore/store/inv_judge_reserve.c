@@ -297,7 +297,7 @@ int inv_judge_reserve(inv_run *run, inv_job *job) {
     INV_ASSERT(result == INV_OK);
     result = inv_apply_hold(store, &effect, ref, run->time_ms);
     INV_ASSERT(result == INV_OK);
-    inv_log_entry(run, job, &effect, ref, 0);
+    inv_write_entry(run, job, &effect, ref, 0);
     answer_reserved(run, job, ref, count);
     return INV_OK;
 }

@@ -171,7 +171,7 @@ int inv_judge_stock(inv_run *run, inv_job *job) {
     result = inv_apply_rows(store, run, &effect);
     INV_ASSERT(result == INV_OK);
     if (op != 0) inv_apply_op(store, &effect, op, run->time_ms);
-    inv_log_entry(run, job, &effect, op, 0);
+    inv_write_entry(run, job, &effect, op, 0);
     answer_stock(run, job, line);
     return INV_OK;
 }

@@ -10,7 +10,8 @@
  * beside time inv_job.c      a command's form: limits, texts, keys; before any lock inv_judge.c
  * what a command means: decides and, if it may, applies inv_apply.c    effects to state: the one
  * piece of code that live commands and replay share inv_time.c     expiry, clock ticks, forgetting
- * ended ids inv_recover.c  replay and a new segment    inv_check.c  proof
+ * ended ids inv_recover.c  replay and a new segment    inv_check.c  proof    inv_walk.c  everything
+ * there is, in pieces
  *
  * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index
  * shard (a run of a batch: all of its shards, ascending), then the log tail. Nothing is interned
@@ -47,14 +48,14 @@
     (-1) /* judge: cut the run here, run this command alone with more stripes */
 
 typedef struct inv_stripe {
-    inv_lock lock;
+    _Alignas(INV_CACHE_LINE) inv_lock lock;
     _Atomic uint32_t sequence;    /* odd while rows change; written under lock */
     _Atomic uint64_t lsn_touched; /* end of the last record that touched it; written under lock */
     inv_table table;              /* under lock, but see inv_table_peek */
     inv_hold_home home;           /* under lock */
     inv_wheel *wheel;             /* under lock; NULL until first used */
-    uint8_t pad[INV_CACHE_LINE - (24 + sizeof(inv_table) + sizeof(inv_hold_home)) % INV_CACHE_LINE];
 } inv_stripe;
+_Static_assert(sizeof(inv_stripe) == 2 * INV_CACHE_LINE, "a stripe is two cache lines");
 
 typedef struct inv_job_line {
     inv_text sku;
