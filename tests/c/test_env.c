@@ -83,8 +83,9 @@ static inv_result put(const inv_env *env, const char *name, uint64_t offset, con
     return env->storage.write(env->storage.context, name, offset, text, strlen(text), synced,
                               &last_error);
 }
+static bool map_staged; /* how map_file maps: every test of the directory runs both ways */
 static inv_result map_file(const inv_env *env, const char *name, inv_segment_map *map) {
-    return env->storage.map(env->storage.context, name, map, &last_error);
+    return env->storage.map(env->storage.context, name, map_staged, map, &last_error);
 }
 static void unmap_file(const inv_env *env, inv_segment_map *map) {
     env->storage.unmap(env->storage.context, map);
@@ -368,7 +369,36 @@ static void run_storage_tests(world_kind kind) {
 }
 
 INV_TEST(directory_storage) { run_storage_tests(WORLD_DIRECTORY); }
+INV_TEST(directory_storage_staged) {
+    map_staged = true;
+    run_storage_tests(WORLD_DIRECTORY);
+    map_staged = false;
+}
 INV_TEST(memory_storage) { run_storage_tests(WORLD_MEMORY); }
+
+INV_TEST(staged_bytes_reach_the_file_with_a_sync_of_them_only) {
+    world w;
+    inv_segment_map map = {0};
+    char first[5] = "", last[5] = "";
+    uint64_t read = 0;
+    REQUIRE(world_open(&w, WORLD_DIRECTORY));
+    REQUIRE_EQ(prepare(w.env, "wal-1", 0, SEGMENT_BYTES), INV_OK);
+    map_staged = true;
+    REQUIRE_EQ(map_file(w.env, "wal-1", &map), INV_OK);
+    map_staged = false;
+    memcpy(map.bytes, "head", 4);
+    memcpy(map.bytes + SEGMENT_BYTES - 4, "tail", 4);
+    CHECK_EQ(sync_map(w.env, &map, 0, 2), INV_OK);
+    CHECK_EQ(get(w.env, "wal-1", 0, first, 4, &read), INV_OK);
+    CHECK(memcmp(first, "he\0\0", 4) == 0);
+    CHECK_EQ(get(w.env, "wal-1", SEGMENT_BYTES - 4, last, 4, &read), INV_OK);
+    CHECK(memcmp(last, "\0\0\0\0", 4) == 0);
+    CHECK_EQ(sync_map(w.env, &map, SEGMENT_BYTES - 4, 4), INV_OK);
+    CHECK_EQ(get(w.env, "wal-1", SEGMENT_BYTES - 4, last, 4, &read), INV_OK);
+    CHECK(memcmp(last, "tail", 4) == 0);
+    unmap_file(w.env, &map);
+    world_close(&w);
+}
 
 /* ---- only a directory ------------------------------------------------------------------------ */
 

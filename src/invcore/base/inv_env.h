@@ -55,8 +55,11 @@ typedef struct inv_storage {
     inv_result (*prepare)(void *context, const char *name, uint64_t offset, uint64_t bytes,
                           inv_error *error);
 
-    /* Maps a fully prepared file for writing, pages resident. */
-    inv_result (*map)(void *context, const char *name, inv_segment_map *out_map, inv_error *error);
+    /* Maps a fully prepared file, all zeros still, for writing. staged: what is stored reaches the
+     * file only with a sync that covers it, so that the memory can be ordinary memory; else it is in
+     * the page cache at once (it outlives the process), its pages resident. */
+    inv_result (*map)(void *context, const char *name, bool staged, inv_segment_map *out_map,
+                      inv_error *error);
     void (*unmap)(void *context, inv_segment_map *map);
 
     /* Makes [offset, offset + bytes) of a mapped segment durable (and may make more durable). */

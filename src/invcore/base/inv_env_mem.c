@@ -620,8 +620,9 @@ static inv_result mem_write(void *context, const char *name, uint64_t offset, co
     return synced ? sync_by_id(memory, id, "write-sync", name, offset, size, error) : INV_OK;
 }
 
-static inv_result mem_map(void *context, const char *name, inv_segment_map *out_map,
+static inv_result mem_map(void *context, const char *name, bool staged, inv_segment_map *out_map,
                           inv_error *error) {
+    (void)staged; /* the durable image changes by sync only, either way */
     inv_memory *memory = (inv_memory *)context;
     INV_ASSERT(inv_env_name_is_valid(name));
     mem_call call;

@@ -58,6 +58,7 @@
 #define HEAP_BLOCK_BYTES_MIN 1024u
 #define MAPPED_BLOCK_BYTES_MIN (2u << 20)
 #define HUGE_PAGES_FROM_BYTES (16u << 20) /* a small store keeps to small pages */
+#define TOUCH_BYTES (1u << 20) /* of staged memory, touched ahead at a time */
 #define MAPPING_ROUND_BYTES (64u << 10) /* a multiple of every page size Linux uses */
 
 /* Slots of inv_env.owned. */
@@ -234,6 +235,8 @@ typedef struct posix_directory {
 
 typedef struct posix_map {
     int fd;                           /* of the mapped file: what sync syncs */
+    bool staged;                      /* the bytes are ours, sync writes them to the file */
+    uint64_t touched_bytes;           /* staged: pages there from the start; only sync changes it */
     char name[INV_FILE_NAME_MAX + 1]; /* for messages */
 } posix_map;
 
@@ -416,22 +419,38 @@ static inv_result posix_write(void *context, const char *name, uint64_t offset, 
 
 /* ---- mapped segments ------------------------------------------------------------------------- */
 
+/* Has pages of staged memory there before anybody stores to them: a sync does it for the next ones.
+ */
+static void touch_ahead(posix_map *handle, const inv_segment_map *map, uint64_t from) {
+#ifdef MADV_POPULATE_WRITE
+    uint64_t to = inv_min_u64(map->size, inv_align_u64(from, TOUCH_BYTES) + TOUCH_BYTES);
+    if (!handle->staged || to <= handle->touched_bytes) return;
+    (void)madvise(map->bytes + handle->touched_bytes, to - handle->touched_bytes,
+                  MADV_POPULATE_WRITE); /* a wish: else the first store pays */
+    handle->touched_bytes = to;
+#else
+    (void)handle, (void)map, (void)from;
+#endif
+}
+
 /* Returns 0 or an errno; on success *out_map is complete but for its handle. */
-static int map_descriptor(int fd, inv_segment_map *out_map) {
+static int map_descriptor(int fd, bool staged, inv_segment_map *out_map) {
     struct stat status;
     if (fstat(fd, &status) != 0) return errno;
     if (!S_ISREG(status.st_mode) || status.st_size <= 0) return EINVAL;
     /* POPULATE: a later store must find its page resident, it must not wait for a read. */
-    void *bytes = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_POPULATE, fd, 0);
+    void *bytes = staged ? mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                         : mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_POPULATE, fd, 0);
     if (bytes == MAP_FAILED) return errno;
     out_map->bytes = (uint8_t *)bytes;
     out_map->size = (uint64_t)status.st_size;
     return 0;
 }
 
-static inv_result posix_map_file(void *context, const char *name, inv_segment_map *out_map,
-                                 inv_error *error) {
+static inv_result posix_map_file(void *context, const char *name, bool staged,
+                                 inv_segment_map *out_map, inv_error *error) {
     const posix_directory *directory = (const posix_directory *)context;
     if (directory->read_only) return fail_file(directory, error, EROFS, "map", name);
     posix_map *handle = (posix_map *)calloc(1, sizeof *handle);
@@ -439,14 +458,16 @@ static inv_result posix_map_file(void *context, const char *name, inv_segment_ma
     int fd = open_file(directory, name, O_RDWR);
     int os_errno = fd < 0 ? errno : 0;
     inv_segment_map map = {NULL, 0, handle};
-    if (os_errno == 0) os_errno = map_descriptor(fd, &map);
+    if (os_errno == 0) os_errno = map_descriptor(fd, staged, &map);
     if (os_errno != 0) {
         if (fd >= 0) (void)close_file(fd);
         free(handle);
         return fail_file(directory, error, os_errno, "map", name);
     }
     handle->fd = fd;
+    handle->staged = staged;
     memcpy(handle->name, name, strlen(name));
+    touch_ahead(handle, &map, 0);
     *out_map = map;
     return INV_OK;
 }
@@ -465,12 +486,16 @@ static void posix_unmap(void *context, inv_segment_map *map) {
 static inv_result posix_sync(void *context, const inv_segment_map *map, uint64_t offset,
                              uint64_t bytes, inv_error *error) {
     const posix_directory *directory = (const posix_directory *)context;
-    const posix_map *handle = (const posix_map *)map->handle;
+    posix_map *handle = (posix_map *)map->handle;
     INV_ASSERT(handle != NULL);
     INV_ASSERT(offset <= map->size && bytes <= map->size - offset);
+    int os_errno = handle->staged ? write_bytes(handle->fd, offset, map->bytes + offset, bytes) : 0;
     /* The whole file: fdatasync has no range, and sync_file_range does not flush the device. */
-    if (fdatasync(handle->fd) == 0) return INV_OK;
-    int os_errno = errno;
+    if (os_errno == 0 && fdatasync(handle->fd) != 0) os_errno = errno;
+    if (os_errno == 0) {
+        touch_ahead(handle, map, offset + bytes);
+        return INV_OK;
+    }
     /* Always IO_ERROR: the space was there when the file was prepared, so ENOSPC here is not a
      * state a caller may wait out. */
     return inv_fail(error, INV_IO_ERROR, os_errno,

@@ -100,6 +100,7 @@ static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     wal->state = config->state;
     wal->epoch = config->state.epoch;
     wal->segment_bytes = config->segment_bytes;
+    wal->staged = config->staged;
     wal->segments_ahead_max = config->segments_ahead_max;
     wal->window = inv_min_u64(INV_WAL_WINDOW_BYTES, capacity_of(wal) / 2);
     wal->window_reserved = inv_min_u64(INV_WAL_WINDOW_RESERVED, wal->window / 4);
@@ -121,7 +122,7 @@ inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
         if (result != INV_OK) return result;
     }
     inv_segment_map map;
-    inv_result result = storage->map(storage->context, spare, &map, error);
+    inv_result result = storage->map(storage->context, spare, wal->staged, &map, error);
     if (result != INV_OK) return result;
     if (relog_bytes > 0) memcpy(map.bytes + INV_WAL_HEADER_BYTES, relog, relog_bytes);
     result = promote(wal, header, &map, relog_bytes, error);
@@ -146,7 +147,7 @@ inv_result inv_wal_resume(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     init_wal(wal, env, lanes, config);
     wal->epoch = last->epoch;
     inv_wal_segment_name(name, "wal-", last->number);
-    inv_result result = env->storage.map(env->storage.context, name, &map, error);
+    inv_result result = env->storage.map(env->storage.context, name, false, &map, error);
     if (result != INV_OK) return result;
     atomic_store_explicit(&wal->tail, end_lsn, memory_order_release);
     atomic_store_explicit(&wal->durable, end_lsn, memory_order_release);
@@ -478,7 +479,7 @@ static inv_result finish_segment(inv_wal *wal, inv_error *error) {
         .segment_bytes = wal->segment_bytes,
         .wall_unix_ms = wal->env->clock.wall_unix_ms(wal->env->clock.context)};
     inv_wal_segment_name(spare, "spare-", header.number);
-    inv_result result = storage->map(storage->context, spare, &map, error);
+    inv_result result = storage->map(storage->context, spare, wal->staged, &map, error);
     if (result != INV_OK) return result;
     result = promote(wal, &header, &map, 0, error);
     if (result != INV_OK) {

@@ -48,6 +48,7 @@ typedef struct inv_wal {
     uint32_t seed;
     uint64_t epoch;
     uint64_t segment_bytes;
+    bool staged; /* segments are mapped so; constant */
     uint64_t window, window_reserved;
     uint32_t segments_ahead_max;
     uint8_t pad0[INV_CACHE_LINE];
@@ -90,6 +91,7 @@ typedef struct inv_wal_config {
     inv_wal_state state; /* as last written, epoch already raised */
     uint64_t segment_bytes;
     uint32_t segments_ahead_max;
+    bool staged; /* nobody is answered before a sync: see inv_storage.map */
 } inv_wal_config;
 
 /* Memory mode. */

@@ -374,7 +374,8 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
     inv_wal_config config = {.identity = store->identity,
                              .state = *state,
                              .segment_bytes = store->options.segment_bytes,
-                             .segments_ahead_max = store->options.segments_ahead_max};
+                             .segments_ahead_max = store->options.segments_ahead_max,
+                             .staged = store->options.durability == INV_DURABLE};
 #ifdef INV_PLANTED_BUGS
     for (uint64_t i = 0; i < chain->link_count && INV_PLANTED(INV_PLANT_APPEND_RECOVERED); i++) {
         if (chain->links[i].header.number != verdict->end_number) continue;
