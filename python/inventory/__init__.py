@@ -9,7 +9,7 @@
 98
 """
 
-from . import errors, log, models
+from . import aio, errors, log, models
 from .errors import (
     BadRequest,
     Expired,
@@ -54,6 +54,7 @@ __all__ = [
     "UnknownReservation",
     "UnknownSku",
     "VerifyReport",
+    "aio",
     "errors",
     "log",
     "models",
