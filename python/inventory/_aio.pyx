@@ -41,7 +41,7 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_write(int fd, uint64_t count) noexcept
 
 cdef enum:
-    ANSWERS_A_TURN = 256      # futures resolved, and busy calls tried again, in one turn of a loop
+    ANSWERS_A_TURN = 128      # futures resolved, and busy calls tried again, in one turn of a loop
     LINES_ON_LOOP_MAX = 256   # a call of more lines goes to a thread
     LEVELS_ON_LOOP_MAX = 4096 # a SKU of more rows too
     WAIT_SLICE_MS = 100       # of the notifier's wait, between two looks whether it is to stop
@@ -263,10 +263,13 @@ cdef class Port(Store):
 
     # ---- calls ------------------------------------------------------------------------------------
 
-    def call(self, operation, tuple args, dict options):
-        """Run an operation of Store: its value, or a future of it where one must wait."""
+    def call(self, operation, tuple args, dict options, bint reads):
+        """Run an operation of Store: its value, or a future of it where one must wait.
+
+        A read is never too much for the core, so it does not wait behind changes that are.
+        """
         cdef object future, outcome
-        if not self.busy:
+        if reads or not self.busy:
             try:
                 outcome = self.execute_now(operation, args, options)
                 if self.lsn == 0:

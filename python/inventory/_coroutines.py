@@ -23,8 +23,9 @@ __all__ = ["Operations"]
 
 _Call = Callable[..., Coroutine[Any, Any, Any]]
 
-# Long by nature. What is not named here runs on the loop's own thread, in memory only.
-_IN_THREAD = frozenset({"barrier", "verify"})
+# What is not named here is a change; it is decided on the loop's own thread, in memory only.
+_READS = frozenset({"availability", "metrics", "reservation"})
+_IN_THREAD = frozenset({"barrier", "verify"})  # long by nature
 
 
 class Operations:
@@ -36,11 +37,11 @@ class Operations:
         raise NotImplementedError
 
 
-def _on_loop(operation: Callable[..., Any]) -> _Call:
+def _on_loop(operation: Callable[..., Any], *, reads: bool = False) -> _Call:
     @functools.wraps(operation)
     async def call(self: Operations, *args: Any, **options: Any) -> Any:
         try:
-            answer = self._port().call(operation, args, options)
+            answer = self._port().call(operation, args, options, reads)
             return await answer if asyncio.isfuture(answer) else answer
         except _TakesLong:
             pass
@@ -78,7 +79,7 @@ def _coroutine(name: str, operation: Callable[..., Any]) -> _Call:
         return _in_thread(operation)
     if "lines" in inspect.signature(operation).parameters:
         return _with_lines(operation)
-    return _on_loop(operation)
+    return _on_loop(operation, reads=name in _READS)
 
 
 for _name, _operation in inspect.getmembers(store.Inventory, callable):

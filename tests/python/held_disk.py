@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A disk that is slow on purpose: nothing becomes durable until the test lets it.
+
+Used by tests and by ``bench/bench_aio.py`` to have many calls in flight at the same moment.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+
+class HeldDisk:
+    """Holds back the log writer of the stores opened inside ``with disk.holding():``."""
+
+    def __init__(self) -> None:
+        self._released = threading.Event()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        released = self._released
+
+        class Held(threading.Thread):
+            def run(self) -> None:
+                if self.name == "inventory-flusher":
+                    released.wait()
+                super().run()
+
+        with mock.patch.object(threading, "Thread", Held):
+            yield
+
+    def release(self) -> None:
+        self._released.set()
