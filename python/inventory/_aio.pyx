@@ -13,7 +13,7 @@ interpreter does not delay it, and it does not delay the interpreter.
 
     loop:      execute -> lsn -> [outcomes in order of lsn] --- arm(lowest) --> notifier
     notifier:  wait(lowest of all) -> eventfd of every port that asked for as much
-    loop:      take what is safe, at most ANSWERS_A_TURN futures; again next turn, or arm
+    loop:      resolve what is safe, about ANSWERS_US worth of it; again next turn, or arm
 
 A port belongs to its loop's thread. A seat, the port's place in the notifier, is shared and under
 ``mutex``, which is held for nanoseconds, and never while waiting for the GIL.
@@ -30,6 +30,7 @@ from cpython.pythread cimport (
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 cimport invcore
@@ -41,7 +42,10 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd_write(int fd, uint64_t count) noexcept
 
 cdef enum:
-    ANSWERS_A_TURN = 128      # futures resolved, and busy calls tried again, in one turn of a loop
+    ANSWERS_MIN = 16          # futures resolved in one turn of a loop: halved when what they woke
+    ANSWERS_MAX = 1024        # took longer than ANSWERS_US, doubled when less than half of it
+    ANSWERS_US = 2000
+    BUSY_A_TURN = 256         # calls that were too much for the core, tried again in one turn
     LINES_ON_LOOP_MAX = 256   # a call of more lines goes to a thread
     LEVELS_ON_LOOP_MAX = 4096 # a SKU of more rows too
     WAIT_SLICE_MS = 100       # of the notifier's wait, between two looks whether it is to stop
@@ -218,10 +222,13 @@ cdef class Port(Store):
     cdef uint64_t lsn_last                 # of the youngest in the queues
     cdef int fd
     cdef int seat
+    cdef int answers                       # futures to resolve in one turn
+    cdef uint64_t woke_ns                  # when the first of the last turn's futures woke its task
     cdef bint scheduled                    # turn() is in the loop's queue
 
     def __cinit__(self):
         self.fd = self.seat = -1
+        self.answers = ANSWERS_MIN
 
     def __init__(self, Notifier notifier not None, loop):
         notifier.handle.usable()
@@ -315,12 +322,25 @@ cdef class Port(Store):
         if self.fd >= 0:
             eventfd_read(self.fd, &count)
         if not self.scheduled:
+            self.woke_ns = 0
             self.turn()
+
+    def waking(self):
+        """Runs before the tasks that a turn wakes; the turn it plans runs behind them."""
+        self.woke_ns = now_ns()
 
     def turn(self):
         """Resolve what is safe and try what was busy, some of it. True: nothing is left."""
         cdef bint more = True
+        cdef uint64_t took_us
         self.scheduled = False
+        if self.woke_ns != 0:
+            took_us = (now_ns() - self.woke_ns) // 1000
+            self.woke_ns = 0
+            if took_us > ANSWERS_US:
+                self.answers = max(self.answers // 2, ANSWERS_MIN)
+            elif 2 * took_us < ANSWERS_US:
+                self.answers = min(self.answers * 2, ANSWERS_MAX)
         try:
             more = self.resolve()
             more = self.execute_busy() or more
@@ -332,12 +352,14 @@ cdef class Port(Store):
         """Resolve futures whose lsn is safe. True: there may be more of them."""
         cdef object future, outcome
         cdef int code, i
-        for i in range(ANSWERS_A_TURN):
+        for i in range(self.answers):
             if not self.lsns:
                 return False
             code = self.notifier.look(self.lsns[0])
             if code == invcore.INV_BUSY:
                 return False
+            if i == 0:
+                self.loop.call_soon(self.waking)
             self.lsns.popleft()
             future = self.futures.popleft()
             outcome = self.outcomes.popleft()
@@ -350,7 +372,7 @@ cdef class Port(Store):
         """Try calls for which the core was busy, in their order. True: there may be more."""
         cdef object future, operation, args, options, outcome
         cdef int i
-        for i in range(ANSWERS_A_TURN):
+        for i in range(BUSY_A_TURN):
             if not self.busy:
                 return False
             future, operation, args, options = self.busy[0]
@@ -393,7 +415,14 @@ cdef class Port(Store):
     def try_again(self):
         self.retry = None
         if not self.scheduled:
+            self.woke_ns = 0
             self.turn()
+
+
+cdef uint64_t now_ns() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1_000_000_000 + <uint64_t>now.tv_nsec
 
 
 cdef int settle(object future, object outcome) except -1:

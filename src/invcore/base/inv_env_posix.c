@@ -265,6 +265,28 @@ static int open_file(const posix_directory *directory, const char *name, int fla
 /* Linux closes the descriptor even when close says EINTR: a second close could hit another's. */
 static int close_file(int fd) { return close(fd) == 0 || errno == EINTR ? 0 : errno; }
 
+/* Who writes to the store, for the message of those who are refused; nothing depends on it. */
+static void note_holder(int fd) {
+    char text[24];
+    int bytes = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    bool noted = ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)bytes, 0) == bytes;
+    (void)noted; /* on a full disk the message says less */
+}
+
+static inv_result fail_locked(const posix_directory *directory, int fd, int os_errno,
+                              inv_error *error) {
+    char text[24] = {0};
+    ssize_t bytes = pread(fd, text, sizeof text - 1, 0);
+    long holder = bytes > 0 ? strtol(text, NULL, 10) : 0;
+    if (holder <= 0)
+        return inv_fail(error, INV_STORE_LOCKED, os_errno,
+                        "directory '%s' is in use by another process or handle", directory->path);
+    return inv_fail(error, INV_STORE_LOCKED, os_errno,
+                    "directory '%s' is in use by another process or handle; the last to open it for "
+                    "writing was process %ld",
+                    directory->path, holder);
+}
+
 static inv_result posix_lock(void *context, inv_error *error) {
     posix_directory *directory = (posix_directory *)context;
     inv_result result = INV_OK;
@@ -288,14 +310,13 @@ static inv_result posix_lock(void *context, inv_error *error) {
     int failed = fd < 0 ? 0 : flock(fd, (directory->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB);
     if (failed != 0) {
         os_errno = errno;
-        (void)close_file(fd);
         result = os_errno == EWOULDBLOCK
-                     ? inv_fail(error, INV_STORE_LOCKED, os_errno,
-                                "directory '%s' is in use by another process or handle",
-                                directory->path)
+                     ? fail_locked(directory, fd, os_errno, error)
                      : fail_file(directory, error, os_errno, "lock", INV_ENV_LOCK_NAME);
+        (void)close_file(fd);
         goto done;
     }
+    if (!directory->read_only) note_holder(fd);
     directory->lock_fd = fd;
     directory->locked = true;
 done:

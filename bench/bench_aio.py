@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long is an event loop kept busy while very many reserves are in flight, and how many a second?
+
+A durable store on disk; one task a reserve, 100 new tasks in a turn of the loop. Twice, on asyncio's
+own loop and on uvloop where it is installed:
+
+* ``at once``: the log writer is held back until all calls are made, so that all of them are in
+  flight at one moment; then it is let go.
+* ``flowing``: nothing is held back; latencies are of this run.
+
+A heartbeat task measures every turn of the loop. ``loop_block_ms_max`` is the longest turn by the
+wall clock, whatever the machine did meanwhile; ``loop_cpu_ms_max`` by the processor time of the
+loop's thread; ``gc_ms_max`` the longest garbage collection in it. Collection is set as
+docs/how-to/embedding.md advises, unless ``--gc-default``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import inventory
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "python"))
+from held_disk import HeldDisk
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+SKUS = 1_000
+TASKS_A_TURN = 100
+BLOCK_MS_MUST = 10.0
+
+
+class Collections:
+    """Garbage collections while it is active: how many, and the longest."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ms_max = 0.0
+        self._began_s = 0.0
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_s = time.perf_counter()
+        else:
+            self.count += 1
+            self.ms_max = max(self.ms_max, (time.perf_counter() - self._began_s) * 1e3)
+
+
+class Heartbeat:
+    """The longest turn of the loop."""
+
+    def __init__(self) -> None:
+        self.block_ms_max = self.cpu_ms_max = 0.0
+        self.turns = 0
+
+    async def run(self) -> None:
+        wall_s, cpu_s = time.perf_counter(), time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            before = wall_s, cpu_s
+            wall_s, cpu_s = time.perf_counter(), time.thread_time()
+            self.block_ms_max = max(self.block_ms_max, (wall_s - before[0]) * 1e3)
+            self.cpu_ms_max = max(self.cpu_ms_max, (cpu_s - before[1]) * 1e3)
+            self.turns += 1
+
+
+async def measure(directory: Path, count: int, at_once: bool, collections: Collections) -> Any:
+    disk = HeldDisk()
+    if not at_once:
+        disk.release()
+    with disk.holding():
+        inv = await inventory.aio.open(directory / "store")
+    skus = [f"S{index:011d}" for index in range(SKUS)]
+    filling = asyncio.gather(*(inv.receive(sku, "LON", 1_000_000) for sku in skus))
+    if at_once:
+        await asyncio.sleep(0)
+    else:
+        await filling
+    waits_s: list[float] = []
+    in_flight = in_flight_max = 0
+    all_answered = asyncio.Event()
+
+    async def reserve(number: int) -> None:
+        nonlocal in_flight, in_flight_max
+        in_flight += 1
+        in_flight_max = max(in_flight_max, in_flight)
+        began_s = time.perf_counter()
+        await inv.reserve(skus[number % SKUS], 1, location="LON")
+        waits_s.append(time.perf_counter() - began_s)
+        in_flight -= 1
+        if len(waits_s) == count:
+            all_answered.set()
+
+    heartbeat = Heartbeat()
+    beating = asyncio.ensure_future(heartbeat.run())
+    tasks: list[asyncio.Task[None]] = []  # a set of 200,000 takes milliseconds to grow
+    gc.callbacks.append(collections)
+    began_s = time.perf_counter()
+    for at in range(0, count, TASKS_A_TURN):
+        for number in range(at, min(at + TASKS_A_TURN, count)):
+            tasks.append(asyncio.ensure_future(reserve(number)))
+        await asyncio.sleep(0)
+    disk.release()
+    await all_answered.wait()
+    total_s = time.perf_counter() - began_s
+    gc.callbacks.remove(collections)
+    beating.cancel()
+    await filling
+    live = (await inv.metrics()).live_holds
+    assert live == count, f"{live:,} of {count:,} holds"
+    await inv.close()
+    waits_s.sort()
+    return {
+        "in_flight": in_flight_max,
+        "rate": round(count / total_s, 1),
+        "loop_block_ms_max": round(heartbeat.block_ms_max, 2),
+        "loop_cpu_ms_max": round(heartbeat.cpu_ms_max, 2),
+        "p50_ms": round(waits_s[len(waits_s) // 2] * 1e3, 2),
+        "p99_ms": round(waits_s[len(waits_s) * 99 // 100] * 1e3, 2),
+        "loop_turns": heartbeat.turns,
+    }
+
+
+def run(flags: argparse.Namespace, loop: str, at_once: bool) -> dict[str, object]:
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = (
+        asyncio.new_event_loop if loop == "asyncio" else uvloop.new_event_loop
+    )
+    collections = Collections()
+    gc.collect()
+    if not flags.gc_default:
+        gc.freeze()
+        gc.set_threshold(1_000, 10, 1_000_000)
+    runner = new_loop()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench_aio.", dir=flags.dir) as directory:
+            seen = runner.run_until_complete(
+                measure(Path(directory), flags.count, at_once, collections)
+            )
+            runner.run_until_complete(runner.shutdown_default_executor())
+    finally:
+        runner.close()
+    return {
+        "row": "aio",
+        "what": f"{loop}, {flags.count:,} reserves, {'at once' if at_once else 'flowing'}",
+        "durability": "durable",
+        **seen,
+        "gc_count": collections.count,
+        "gc_ms_max": round(collections.ms_max, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200_000, help="reserves in flight")
+    parser.add_argument("--dir", help="where the store's directory is made")
+    parser.add_argument("--gc-default", action="store_true", help="Python's own gc settings")
+    parser.add_argument("--check", action="store_true", help="fail when the loop was blocked longer")
+    parser.add_argument("--smoke", action="store_true", help="a moment only; its figure is nothing")
+    flags = parser.parse_args()
+    if flags.smoke:
+        flags.count = 2_000
+    blocked = False
+    for loop in ("asyncio", "uvloop"):
+        if loop == "uvloop" and uvloop is None:
+            print("uvloop is not installed: left out", file=sys.stderr)
+            continue
+        for at_once in (True, False):
+            row = run(flags, loop, at_once)
+            blocked |= float(str(row["loop_block_ms_max"])) > BLOCK_MS_MUST
+            print(json.dumps(row), flush=True)
+    if flags.check and blocked:
+        raise SystemExit(f"the loop was blocked for more than {BLOCK_MS_MUST:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
