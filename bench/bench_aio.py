@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long is an event loop kept busy while very many reserves are in flight, and how many a second?
+"""How long is an event loop kept busy while very many reserves are in flight?
 
-A durable store on disk; one task a reserve, 100 new tasks in a turn of the loop. Twice, on asyncio's
-own loop and on uvloop where it is installed:
+A durable store on disk; one task a reserve, 100 new tasks in a turn of the loop. Twice, on the loop
+of asyncio itself and on uvloop where it is installed:
 
 * ``at once``: the log writer is held back until all calls are made, so that all of them are in
   flight at one moment; then it is let go.
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200_000, help="reserves in flight")
     parser.add_argument("--dir", help="where the store's directory is made")
     parser.add_argument("--gc-default", action="store_true", help="Python's own gc settings")
-    parser.add_argument("--check", action="store_true", help="fail when the loop was blocked longer")
+    parser.add_argument("--check", action="store_true", help="fail if a turn took over 10 ms")
     parser.add_argument("--smoke", action="store_true", help="a moment only; its figure is nothing")
     flags = parser.parse_args()
     if flags.smoke:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import store
+from ._core import Store
 from .errors import _TakesLong
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ __all__ = ["Operations"]
 
 _Call = Callable[..., Coroutine[Any, Any, Any]]
 
-# What is not named here is a change; it is decided on the loop's own thread, in memory only.
+# What is not named here, and no batch, is a change of few lines: decided on the loop's own thread.
 _READS = frozenset({"availability", "metrics", "reservation"})
-_IN_THREAD = frozenset({"barrier", "verify"})  # long by nature
+_IN_THREAD = frozenset({"barrier", "verify"})
 
 
 class Operations:
@@ -75,7 +76,7 @@ def _in_thread(operation: Callable[..., Any]) -> _Call:
 
 
 def _coroutine(name: str, operation: Callable[..., Any]) -> _Call:
-    if name in _IN_THREAD:
+    if name in _IN_THREAD or not hasattr(Store, name):  # the rest are batches
         return _in_thread(operation)
     if "lines" in inspect.signature(operation).parameters:
         return _with_lines(operation)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# Types of the coroutine functions that _coroutines.py makes; those of _core.pyi otherwise.
+# Types of the coroutine functions that _coroutines.py makes; those of _core.pyi and _batch.pyi.
 
 from collections.abc import Iterable
-from typing import Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import store
 from ._aio import Port
@@ -19,6 +22,9 @@ from .models import (
 
 __all__ = ["Operations"]
 
+_Codes: TypeAlias = NDArray[np.uint8]
+_Names: TypeAlias = Any  # a sequence of str, a numpy array of them, an Arrow string array
+_Ids: TypeAlias = NDArray[np.uint8]  # [n, 16]
 _Lines: TypeAlias = Iterable[Line | tuple[str, str | None, int]]
 
 class Operations:
@@ -211,3 +217,63 @@ class Operations:
     async def verify(self) -> VerifyReport: ...
     async def metrics(self) -> Metrics: ...
     async def barrier(self) -> int: ...
+    async def sku_ids(
+        self, names: _Names, *, seller: str = "default", create: bool = False
+    ) -> NDArray[np.uint32]: ...
+    async def location_ids(self, names: _Names, *, create: bool = False) -> NDArray[np.uint16]: ...
+    async def sku_names(self, sku_ids: NDArray[np.uint32]) -> list[str]: ...
+    async def location_names(self, location_ids: NDArray[np.uint16]) -> list[str]: ...
+    async def reserve_batch(
+        self,
+        sku_ids: NDArray[np.uint32],
+        location_ids: NDArray[np.uint16],
+        qty: NDArray[np.int64],
+        reservation_ids: _Ids,
+        *,
+        ttl_ms: int | NDArray[np.uint32],
+        account: str = "",
+        seller: str = "default",
+    ) -> _Codes: ...
+    async def receive_batch(
+        self,
+        sku_ids: NDArray[np.uint32],
+        location_ids: NDArray[np.uint16],
+        qty: NDArray[np.int64],
+        *,
+        op_ids: _Ids | None = None,
+        account: str = "",
+        reason: str = "",
+        seller: str = "default",
+    ) -> _Codes: ...
+    async def issue_batch(
+        self,
+        sku_ids: NDArray[np.uint32],
+        location_ids: NDArray[np.uint16],
+        qty: NDArray[np.int64],
+        *,
+        op_ids: _Ids | None = None,
+        account: str = "",
+        reason: str = "",
+        seller: str = "default",
+    ) -> _Codes: ...
+    async def adjust_batch(
+        self,
+        sku_ids: NDArray[np.uint32],
+        location_ids: NDArray[np.uint16],
+        delta: NDArray[np.int64],
+        *,
+        op_ids: _Ids | None = None,
+        account: str = "",
+        reason: str = "",
+        seller: str = "default",
+    ) -> _Codes: ...
+    async def commit_batch(self, reservation_ids: _Ids, *, seller: str = "default") -> _Codes: ...
+    async def ship_batch(self, reservation_ids: _Ids, *, seller: str = "default") -> _Codes: ...
+    async def release_batch(self, reservation_ids: _Ids, *, seller: str = "default") -> _Codes: ...
+    async def cancel_batch(self, reservation_ids: _Ids, *, seller: str = "default") -> _Codes: ...
+    async def extend_batch(
+        self, reservation_ids: _Ids, *, ttl_ms: int | NDArray[np.uint32], seller: str = "default"
+    ) -> _Codes: ...
+    async def availability_batch(
+        self, sku_ids: NDArray[np.uint32], location_ids: NDArray[np.uint16]
+    ) -> NDArray[np.void]: ...

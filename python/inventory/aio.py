@@ -11,8 +11,8 @@
 
 A call never blocks the loop: it is decided in memory on the loop's own thread, and its await ends
 when what it changed or observed is as safe as the store promises. Hundreds of thousands may be in
-flight. Long ones (opening, closing, ``verify``, ``barrier``, carts of more than 256 lines, a SKU at
-more than 4,096 locations) run in the loop's default thread pool.
+flight. Long ones (opening, closing, ``verify``, ``barrier``, batches, carts of more than 256 lines,
+a SKU at more than 4,096 locations) run in the loop's default thread pool.
 
 Cancelling. A call that was decided stands, whatever becomes of its await: the same
 ``reservation_id`` or ``op_id`` asks again. One that still waits because the log is behind is
@@ -100,6 +100,7 @@ class Opening:
     def __init__(self, open_store: Callable[[], store.Inventory]) -> None:
         self._open_store = open_store
         self._lock = threading.Lock()
+        self._used = False
         self._unwanted = False
         self._opened: Inventory | None = None
 
@@ -119,15 +120,17 @@ class Opening:
             await self._opened.__aexit__(error_type, error, traceback)
 
     async def _open(self) -> Inventory:
-        if self._opened is not None:
+        if self._used:
             raise RuntimeError("this store was opened already; call inventory.aio.open() again")
+        self._used = True
         try:
             return await asyncio.to_thread(self._open_in_thread)
         except asyncio.CancelledError:
             with self._lock:
                 self._unwanted = True
-            if self._opened is not None:
-                await self._opened.close()
+                opened = self._opened
+            if opened is not None:
+                await opened.close()
             raise
 
     def _open_in_thread(self) -> Inventory:
@@ -183,8 +186,9 @@ class Inventory(Operations):
             await asyncio.shield(loop.run_in_executor(None, self._inv.close))
         finally:
             port = self._ports.get(loop)
-            while self._notifier.ended and port is not None and not port.turn():
-                await asyncio.sleep(0)
+            if port is not None and self._notifier.ended:
+                while not port.turn():  # noqa: ASYNC110 - a turn is work done, not a wait
+                    await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,7 +35,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h> /* renameat */
+#include <stdio.h> /* renameat; /proc/locks */
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -265,26 +265,31 @@ static int open_file(const posix_directory *directory, const char *name, int fla
 /* Linux closes the descriptor even when close says EINTR: a second close could hit another's. */
 static int close_file(int fd) { return close(fd) == 0 || errno == EINTR ? 0 : errno; }
 
-/* Who writes to the store, for the message of those who are refused; nothing depends on it. */
-static void note_holder(int fd) {
-    char text[24];
-    int bytes = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    bool noted = ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)bytes, 0) == bytes;
-    (void)noted; /* on a full disk the message says less */
+/* The process that has a file locked, as far as the system says; 0: it doesn't. */
+static long holder_of(int fd) {
+    struct stat status;
+    char line[256];
+    long holder = 0;
+    FILE *locks = fstat(fd, &status) == 0 ? fopen("/proc/locks", "re") : NULL;
+    while (locks != NULL && holder == 0 && fgets(line, sizeof line, locks) != NULL) {
+        long pid = 0;
+        unsigned long long inode = 0; /* 1: FLOCK  ADVISORY  WRITE 4711 08:01:131078 0 EOF */
+        if (sscanf(line, "%*d: FLOCK %*s %*s %ld %*x:%*x:%llu", &pid, &inode) == 2 &&
+            inode == status.st_ino && pid > 0)
+            holder = pid;
+    }
+    if (locks != NULL) (void)fclose(locks);
+    return holder;
 }
 
 static inv_result fail_locked(const posix_directory *directory, int fd, int os_errno,
                               inv_error *error) {
-    char text[24] = {0};
-    ssize_t bytes = pread(fd, text, sizeof text - 1, 0);
-    long holder = bytes > 0 ? strtol(text, NULL, 10) : 0;
-    if (holder <= 0)
+    long holder = holder_of(fd);
+    if (holder == 0)
         return inv_fail(error, INV_STORE_LOCKED, os_errno,
                         "directory '%s' is in use by another process or handle", directory->path);
-    return inv_fail(error, INV_STORE_LOCKED, os_errno,
-                    "directory '%s' is in use by another process or handle; the last to open it for "
-                    "writing was process %ld",
-                    directory->path, holder);
+    return inv_fail(error, INV_STORE_LOCKED, os_errno, "directory '%s' is in use by process %ld%s",
+                    directory->path, holder, holder == (long)getpid() ? ", this one" : "");
 }
 
 static inv_result posix_lock(void *context, inv_error *error) {
@@ -316,7 +321,6 @@ static inv_result posix_lock(void *context, inv_error *error) {
         (void)close_file(fd);
         goto done;
     }
-    if (!directory->read_only) note_holder(fd);
     directory->lock_fd = fd;
     directory->locked = true;
 done:
