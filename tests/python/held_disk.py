@@ -17,19 +17,27 @@ class HeldDisk:
 
     def __init__(self) -> None:
         self._released = threading.Event()
+        self._lost = False
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        released = self._released
+        disk = self
 
         class Held(threading.Thread):
             def run(self) -> None:
                 if self.name == "inventory-flusher":
-                    released.wait()
+                    disk._released.wait()
+                    if disk._lost:
+                        return
                 super().run()
 
         with mock.patch.object(threading, "Thread", Held):
             yield
 
     def release(self) -> None:
+        self._released.set()
+
+    def lose(self) -> None:
+        """Nothing is written any more."""
+        self._lost = True
         self._released.set()

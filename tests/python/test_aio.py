@@ -544,6 +544,25 @@ def test_a_power_cut_loses_no_answer(run: Run) -> None:
         assert report.held >= len(answered)
 
 
+def test_what_a_crash_loses_was_never_answered(run: Run, disk: HeldDisk) -> None:
+    storage = MemoryStorage()
+
+    async def main() -> None:
+        async with held_store(disk, storage=storage, segment_bytes=SEGMENT_BYTES) as inv:
+            tasks = [asyncio.ensure_future(inv.receive("TEE", "LON", 1)) for _ in range(100)]
+            read = asyncio.ensure_future(inv.availability("TEE", "LON"))
+            await turns(3)
+            assert (await inv.metrics()).lsn_appended > (await inv.metrics()).lsn_durable
+            disk.lose()
+            storage.power_cut()
+            for answer in await asyncio.gather(read, *tasks, return_exceptions=True):
+                assert isinstance(answer, StoreClosed)
+
+    run(main)
+    with inventory.open(storage=storage) as inv, pytest.raises(UnknownSku):
+        inv.availability("TEE", "LON")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc/self/fd")
 def test_a_failed_sync_reaches_every_await(run: Run, tmp_path: Path, disk: HeldDisk) -> None:
 
