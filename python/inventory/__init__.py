@@ -9,7 +9,10 @@
 98
 """
 
-from . import aio, errors, log, models
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors, log, models
 from .errors import (
     BadRequest,
     Expired,
@@ -33,6 +36,9 @@ from .models import (
     VerifyReport,
 )
 from .store import Inventory, open, verify
+
+if TYPE_CHECKING:
+    from . import aio
 
 __all__ = [
     "BadRequest",
@@ -61,3 +67,10 @@ __all__ = [
     "open",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``inventory.aio`` when it is first named: asyncio takes longer than all the rest."""
+    if name == "aio":
+        return import_module(".aio", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

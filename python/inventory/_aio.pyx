@@ -318,7 +318,7 @@ cdef class Port(Store):
 
     def woken(self):
         """The notifier rang."""
-        cdef uint64_t count
+        cdef uint64_t count = 0
         if self.fd >= 0:
             eventfd_read(self.fd, &count)
         if not self.scheduled:
@@ -371,10 +371,9 @@ cdef class Port(Store):
     cdef bint execute_busy(self) except -1:
         """Try calls for which the core was busy, in their order. True: there may be more."""
         cdef object future, operation, args, options, outcome
-        cdef int i
-        for i in range(BUSY_A_TURN):
-            if not self.busy:
-                return False
+        cdef int left = BUSY_A_TURN
+        while self.busy and left > 0:
+            left -= 1
             future, operation, args, options = self.busy[0]
             if not future.done():          # else it was cancelled, and so withdrawn
                 try:
@@ -389,7 +388,7 @@ cdef class Port(Store):
                 else:
                     self.keep(future, outcome)
             self.busy.popleft()
-        return True
+        return len(self.busy) > 0
 
     cdef int plan_turn(self, bint more) except -1:
         """Make sure that there is a next turn if there is work for one."""
