@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A disk that is slow on purpose: nothing becomes durable until the test lets it.
 
-Used by tests and by ``bench/bench_aio.py`` to have many calls in flight at the same moment.
+Used by ``bench_aio.py`` and by tests, to have many calls in flight at the same moment.
 """
 
 from __future__ import annotations
