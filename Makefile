@@ -76,6 +76,7 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	@mkdir -p build/lint
 	@printf '%s\n' $(CYTHON_OWN) >build/lint/stubtest.allowlist
 	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) inventory._coroutines \
+	    --mypy-config-file pyproject.toml \
 	    --allowlist build/lint/stubtest.allowlist --ignore-unused-allowlist
 	for module in $(EXTENSIONS); do \
 	    $(PY) -m cython -3 -Wextra -Werror --module-name inventory.$$module -I src/invcore -I python \

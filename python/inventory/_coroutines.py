@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import store
@@ -27,6 +27,7 @@ _Call = Callable[..., Coroutine[Any, Any, Any]]
 # What is not named here, and no batch, is a change of few lines: decided on the loop's own thread.
 _READS = frozenset({"availability", "metrics", "reservation"})
 _IN_THREAD = frozenset({"barrier", "verify"})
+_WALKS = frozenset({"reservations", "rows"})
 
 
 class Operations:
@@ -75,7 +76,21 @@ def _in_thread(operation: Callable[..., Any]) -> _Call:
     return call
 
 
-def _coroutine(name: str, operation: Callable[..., Any]) -> _Call:
+def _walk(operation: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    """An asynchronous iterator; each piece is made in a thread."""
+
+    @functools.wraps(operation)
+    async def call(self: Operations, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        pieces, end = iter(operation(self._inv, *args, **options)), object()
+        while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
+            yield piece
+
+    return call
+
+
+def _coroutine(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    if name in _WALKS:
+        return _walk(operation)
     if name in _IN_THREAD or not hasattr(Store, name):  # the rest are batches
         return _in_thread(operation)
     if "lines" in inspect.signature(operation).parameters:

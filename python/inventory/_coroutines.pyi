@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types of the coroutine functions that _coroutines.py makes; those of _core.pyi and _batch.pyi.
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
+import pyarrow
 from numpy.typing import NDArray
 
 from . import store
 from ._aio import Port
+from .export import ReservationChunk, RowChunk
 from .models import (
     Line,
     Metrics,
@@ -277,3 +279,14 @@ class Operations:
     async def availability_batch(
         self, sku_ids: NDArray[np.uint32], location_ids: NDArray[np.uint16]
     ) -> NDArray[np.void]: ...
+    def rows(self, *, chunk_rows: int = ...) -> AsyncIterator[RowChunk]: ...
+    def reservations(
+        self, *, ended: bool = False, chunk_rows: int = ...
+    ) -> AsyncIterator[ReservationChunk]: ...
+    async def to_arrow(
+        self,
+        what: Literal["rows", "reservations"] = "rows",
+        *,
+        ended: bool = False,
+        chunk_rows: int = ...,
+    ) -> pyarrow.RecordBatchReader: ...

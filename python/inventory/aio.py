@@ -148,8 +148,8 @@ class Inventory(Operations):
     """An open store on event loops. Made by :func:`inventory.aio.open`.
 
     Its operations are those of :class:`inventory.Inventory` as coroutine functions: same names and
-    arguments, same results and errors, same durability. As an async context manager it closes
-    itself.
+    arguments, same results and errors, same durability; walks (``rows``, ``reservations``) are
+    asynchronous iterators. As an async context manager it closes itself.
     """
 
     def __init__(self, inv: store.Inventory) -> None:

@@ -143,7 +143,8 @@ OPERATIONS = [
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_is_a_coroutine_function_of_the_same_signature(name: str) -> None:
     ours, theirs = getattr(aio.Inventory, name), getattr(inventory.Inventory, name)
-    assert inspect.iscoroutinefunction(ours)
+    walks = name in ("reservations", "rows")
+    assert inspect.isasyncgenfunction(ours) if walks else inspect.iscoroutinefunction(ours)
     if name == "close":
         assert list(inspect.signature(ours).parameters) == ["self"]
         return
@@ -808,6 +809,25 @@ def test_long_calls_go_to_a_thread(run: Run, monkeypatch: pytest.MonkeyPatch) ->
             await inv.barrier()
             assert in_thread == ["reserve_lines", "commit", "availability", "verify", "barrier"]
             monkeypatch.setattr(asyncio, "to_thread", to_thread)
+
+    run(main)
+
+
+def test_walks_are_asynchronous_iterators(run: Run) -> None:
+    async def main() -> None:
+        async with aio.open() as inv:
+            for number in range(30):
+                await inv.receive(f"S{number}", "LON", 2)
+                await inv.reserve(f"S{number}", 1, reservation_id=f"cart-{number}")
+            pieces = [piece async for piece in inv.rows(chunk_rows=10)]
+            assert len(pieces) >= 3
+            assert sum(int(piece.on_hand.sum()) for piece in pieces) == 60
+            ids = {str(key) async for piece in inv.reservations() for key in piece.reservation_id}
+            assert ids == {f"cart-{number}" for number in range(30)}
+            assert (await inv.sku_ids(["S1"])).tolist() != [0xFFFF_FFFF]
+            with pytest.raises(errors.BadRequest):
+                async for _ in inv.rows(chunk_rows=0):
+                    pass
 
     run(main)
 
