@@ -63,7 +63,7 @@ bench-smoke: $(STAMPS)/package $(STAMPS)/bench ## run every bench for a moment, 
 	@$(BUILD_C)
 	@$(PY) bench/report.py --smoke
 
-EXTENSIONS := _core _batch _walk
+EXTENSIONS := _core _aio _batch _walk
 
 # Names that Cython adds to a module or a class: no stub has them.
 CYTHON_OWN := '.*\.__test__' '.*\.__pyx_.*' '.*\.__(reduce|setstate)_cython__'
@@ -75,8 +75,9 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	$(VENV)/bin/basedpyright --pythonpath $(PY)
 	@mkdir -p build/lint
 	@printf '%s\n' $(CYTHON_OWN) >build/lint/stubtest.allowlist
-	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) --allowlist build/lint/stubtest.allowlist \
-	    --ignore-unused-allowlist
+	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) inventory._coroutines \
+	    --mypy-config-file pyproject.toml \
+	    --allowlist build/lint/stubtest.allowlist --ignore-unused-allowlist
 	for module in $(EXTENSIONS); do \
 	    $(PY) -m cython -3 -Wextra -Werror --module-name inventory.$$module -I src/invcore -I python \
 	        --output-file build/lint/$$module.c python/inventory/$$module.pyx || exit; \

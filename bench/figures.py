@@ -29,6 +29,8 @@ NOTES = {
     "p99_meanwhile_ms": "meanwhile {} ms",
     "lag_ms": "lag {} ms",
     "live": "{} live",
+    "in_flight": "{} in flight",
+    "loop_own_ms_max": "{} ms but for others' load",
 }
 HEAD = ["row", "what", "must", "aim", "figure", "spread", "unit", "durability", "reached", "note"]
 PEER_HEAD = ["work", "durability", "who", "figure", "spread", "unit", "engine is"]

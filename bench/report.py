@@ -75,6 +75,7 @@ PLAN = [
     Bench("bench_core", (12,), ("--row", "12"), once=True),
     Bench("bench_core", (14,), ("--row", "14")),
     Bench("bench_expiry", (13,)),
+    Bench("bench_aio.py", (18,)),
     contest("engine", "one by one", "memory"),
     contest("dict", "one by one", "memory"),
     contest("engine", "one by one", "durable"),

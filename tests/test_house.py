@@ -432,6 +432,8 @@ def test_wheel_carries_the_packages(wheel_names: list[str]) -> None:
         r"inventory/_core\.[^/]*\.?so",
         r"inventory/__init__\.py",
         r"inventory/_core\.pyi",
+        r"inventory/_aio\.[^/]*\.?so",
+        r"inventory/_aio\.pyi",
         r"inventory/_batch\.[^/]*\.?so",
         r"inventory/_batch\.pyi",
         r"inventory/_walk\.[^/]*\.?so",

@@ -9,6 +9,9 @@
 98
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import errors, log, models
 from .errors import (
     BadRequest,
@@ -34,6 +37,9 @@ from .models import (
 )
 from .store import Inventory, open, verify
 
+if TYPE_CHECKING:
+    from . import aio
+
 __all__ = [
     "BadRequest",
     "Expired",
@@ -54,9 +60,17 @@ __all__ = [
     "UnknownReservation",
     "UnknownSku",
     "VerifyReport",
+    "aio",
     "errors",
     "log",
     "models",
     "open",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``inventory.aio`` when it is first named: asyncio takes longer than all the rest."""
+    if name == "aio":
+        return import_module(".aio", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

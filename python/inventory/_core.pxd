@@ -48,10 +48,13 @@ cdef class Store:
     cdef readonly Handle _handle
     cdef list location_names               # by number, filled as they are met
     cdef inv_reply_line *spare             # a buffer of REPLY_LINES for the next call, or NULL
+    cdef uint32_t lines_attached_max       # a command of more is not tried with the GIL held
 
     cdef int begin(self, inv_reply *reply) except -1
     cdef int end(self, inv_reply *reply) noexcept
     cdef int execute(self, const inv_command *command, inv_reply *reply) except -1
+    cdef int execute_detached(self, const inv_command *command, inv_reply *reply) except -1
+    cdef int expect_levels(self, uint32_t count) except -1
     cdef int settle(self, uint64_t lsn) except -1
     cdef int wait(self, uint64_t lsn, bint on_disk) except -1
     cdef object name(self, invcore.inv_name_kind kind, uint32_t number)

@@ -13,6 +13,9 @@ GIL. A call of one line tries the core while attached: it may take a stripe lock
 never waits for the disk. It detaches when the core is busy, to wait until its lsn is safe, and for
 everything long (calls of many lines, open, close, check, loops).
 
+NEVER WAITING. A subclass serves an event loop with the same operations: it overrides the three
+places where a call would wait or take long (``execute_detached``, ``wait``, ``expect_levels``).
+
 CLOSING. ``inside`` counts calls under way; the GIL protects it. A closed store is freed by the
 closer, or by the last call that leaves. A forked child sees every store as closed and never touches
 the memory behind it: its locks may have been held by threads that do not exist there.
@@ -494,6 +497,7 @@ cdef class Store:
 
     def __cinit__(self):
         self.spare = NULL
+        self.lines_attached_max = 1
 
     def __init__(self, Handle handle not None):
         self._handle = handle
@@ -528,23 +532,30 @@ cdef class Store:
 
     cdef int execute(self, const inv_command *command, inv_reply *reply) except -1:
         """Judge one command and wait until what it observed is safe."""
-        cdef invcore.inv_store *store = self._handle.store
-        cdef invcore.inv_result code = invcore.INV_BUSY
+        cdef int code = invcore.INV_BUSY
         cdef uint32_t lines_max = reply.lines_max
-        if command.line_count <= 1:
-            code = invcore.inv_store_try_execute(store, command, 1, reply)
+        if command.line_count <= self.lines_attached_max:
+            code = invcore.inv_store_try_execute(self._handle.store, command, 1, reply)
             if code == invcore.INV_OK:
-                code = <invcore.inv_result>reply.code
+                code = reply.code
         if code == invcore.INV_BUSY:
-            with nogil:
-                reply.lines_max = lines_max
-                code = invcore.inv_store_execute(store, command, 1, reply)
-            if code == invcore.INV_OK:
-                code = <invcore.inv_result>reply.code
+            reply.lines_max = lines_max
+            code = self.execute_detached(command, reply)
         reply.code = code
         if code == invcore.INV_STORE_CLOSED or code == invcore.INV_STORE_FAILED:
-            raise_for(code, NULL)
+            raise_for(<invcore.inv_result>code, NULL)
         self.settle(reply.observed_lsn)
+        return 0
+
+    cdef int execute_detached(self, const inv_command *command, inv_reply *reply) except -1:
+        """Judge a long command, or one for which the core was busy, and say its code."""
+        cdef invcore.inv_result code
+        with nogil:
+            code = invcore.inv_store_execute(self._handle.store, command, 1, reply)
+        return reply.code if code == invcore.INV_OK else code
+
+    cdef int expect_levels(self, uint32_t count) except -1:
+        """An answer of many rows follows. A store on an event loop may decline here."""
         return 0
 
     cdef int settle(self, uint64_t lsn) except -1:
@@ -1370,6 +1381,7 @@ cdef class Store:
             code = invcore.inv_store_availability_sku(self._handle.store, owner, line, levels,
                                                       levels_max, &count, &total)
             while code == invcore.INV_OK and count > levels_max:
+                self.expect_levels(count)
                 free(many)
                 levels_max = count + LEVELS_AT_FIRST
                 many = <inv_stock_level *>malloc(levels_max * sizeof(inv_stock_level))

@@ -558,6 +558,10 @@ class IoError(StoreError, OSError):
         return os.strerror(self.os_errno) if self.os_errno else "input or output failed"
 
 
+class _TakesLong(Exception):
+    """Inner signal, never seen by a user: this call belongs in a thread, not on an event loop."""
+
+
 # ---- the table ----------------------------------------------------------------------------------
 
 

@@ -166,6 +166,7 @@ class Inventory(BatchStore):
     _threads: tuple[threading.Thread, ...]
     _recovery: Recovery
     _closing: threading.RLock
+    _guests: tuple[tuple[threading.Thread, Callable[[], None]], ...] = ()
 
     @classmethod
     def _over(
@@ -344,13 +345,29 @@ class Inventory(BatchStore):
         warnings.warn(
             f"unclosed {self!r}; use close() or with", ResourceWarning, stacklevel=2, source=self
         )
+        self._end_guests()
         handle.stop()  # the loops end, let go of the handle, and that frees the store
         if not sys.is_finalizing():
             self._join()
 
+    def _run_guest(self, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Run one more loop, counted as a call inside, until the store ends; `stop` tells it to."""
+        thread = threading.Thread(target=run, name=f"inventory-{name}", daemon=True)
+        thread.start()
+        self._threads += (thread,)
+        self._guests += ((thread, stop),)
+
+    def _end_guests(self) -> None:
+        """While the other loops still run: a guest may wait for the flusher."""
+        for thread, stop in self._guests:
+            stop()
+            if not sys.is_finalizing():
+                thread.join()
+
     def _join(self) -> None:
         if self._handle.is_forked():
             return
+        self._end_guests()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -371,6 +388,7 @@ class Inventory(BatchStore):
             if time.monotonic() > deadline_s:
                 raise RuntimeError("calls are still inside the store: end their threads first")
             time.sleep(0.001)
+        self._end_guests()
         self._handle.stop()
         self._join()
         self._handle.finish_abandon()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import errors, export, log, models, store
+from inventory import aio, errors, export, log, models, store
 
 # The compiled classes, as the package loaded them.
 COMPILED = [
@@ -21,7 +22,7 @@ COMPILED = [
     sys.modules["inventory._batch"].BatchStore,  # type: ignore[attr-defined]
 ]
 
-MODULES = [inventory, errors, export, log, models, store, inventory.testing]
+MODULES = [inventory, aio, errors, export, log, models, store, inventory.testing]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
@@ -56,7 +57,7 @@ def test_example(name: str, tmp_path: Path) -> None:
         inv.receive("TEE", "LON", 10)
         inv.receive("MUG", "LON", 5)
         names = vars(models) | vars(errors) | vars(inventory.testing)
-        names |= {"inventory": inventory, "inv": inv, "path": tmp_path / "shop"}
+        names |= {"asyncio": asyncio, "inventory": inventory, "inv": inv, "path": tmp_path / "shop"}
         test = doctest.DocTestParser().get_doctest(EXAMPLES[name], names, name, None, 0)
         said: list[str] = []
         result = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=said.append)

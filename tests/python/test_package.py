@@ -15,11 +15,11 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import errors, export, log, models, store
+from inventory import aio, errors, export, log, models, store
 
 _core = sys.modules["inventory._core"]  # the compiled module, as the package loaded it
 
-MODULES = [inventory, errors, export, log, models, store, inventory.testing]
+MODULES = [inventory, aio, errors, export, log, models, store, inventory.testing]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -122,7 +122,8 @@ def test_importing_starts_no_thread_and_opens_no_file() -> None:
         "import inventory, inventory.testing\n"
         "assert threading.active_count() == 1\n"
         "assert len(os.listdir('/proc/self/fd')) == before\n"
-        "assert 'hypothesis' not in sys.modules and 'numpy' not in sys.modules\n"
+        "assert not {'asyncio', 'hypothesis', 'numpy'} & set(sys.modules)\n"
+        "assert inventory.aio.open and not hasattr(inventory, 'nothing')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -145,6 +146,14 @@ with inventory.open("x", durability="interval", clock=ManualClock()) as inv:
     except inventory.InsufficientStock as refusal:
         reveal_type(refusal.short)
         reveal_type(refusal.retry_after_ms)
+
+async def main() -> None:
+    async with inventory.aio.open("x", durability="interval") as inv:
+        reveal_type(inv)
+        reveal_type(await inv.availability("TEE", "LON"))
+        reveal_type(await inv.availability("TEE"))
+        reveal_type(await inv.reserve("TEE", 1))
+    reveal_type(await inventory.aio.open())
 """
 REVEALED = [
     "inventory.store.Inventory",
@@ -157,6 +166,11 @@ REVEALED = [
     "tuple[str, ...]",
     "tuple[inventory.models.ShortLine, ...]",
     "int | None",
+    "inventory.aio.Inventory",
+    "inventory.models.StockLevel",
+    "inventory.models.SkuAvailability",
+    "inventory.models.Reservation",
+    "inventory.aio.Inventory",
 ]
 
 

@@ -35,7 +35,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h> /* renameat */
+#include <stdio.h> /* renameat; /proc/locks */
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -268,6 +268,33 @@ static int open_file(const posix_directory *directory, const char *name, int fla
 /* Linux closes the descriptor even when close says EINTR: a second close could hit another's. */
 static int close_file(int fd) { return close(fd) == 0 || errno == EINTR ? 0 : errno; }
 
+/* The process that has a file locked, as far as the system says; 0: it doesn't. */
+static long holder_of(int fd) {
+    struct stat status;
+    char line[256];
+    long holder = 0;
+    FILE *locks = fstat(fd, &status) == 0 ? fopen("/proc/locks", "re") : NULL;
+    while (locks != NULL && holder == 0 && fgets(line, sizeof line, locks) != NULL) {
+        long pid = 0;
+        unsigned long long inode = 0; /* 1: FLOCK  ADVISORY  WRITE 4711 08:01:131078 0 EOF */
+        if (sscanf(line, "%*d: FLOCK %*s %*s %ld %*x:%*x:%llu", &pid, &inode) == 2 &&
+            inode == status.st_ino && pid > 0)
+            holder = pid;
+    }
+    if (locks != NULL) (void)fclose(locks);
+    return holder;
+}
+
+static inv_result fail_locked(const posix_directory *directory, int fd, int os_errno,
+                              inv_error *error) {
+    long holder = holder_of(fd);
+    if (holder == 0)
+        return inv_fail(error, INV_STORE_LOCKED, os_errno,
+                        "directory '%s' is in use by another process or handle", directory->path);
+    return inv_fail(error, INV_STORE_LOCKED, os_errno, "directory '%s' is in use by process %ld%s",
+                    directory->path, holder, holder == (long)getpid() ? ", this one" : "");
+}
+
 static inv_result posix_lock(void *context, inv_error *error) {
     posix_directory *directory = (posix_directory *)context;
     inv_result result = INV_OK;
@@ -291,12 +318,10 @@ static inv_result posix_lock(void *context, inv_error *error) {
     int failed = fd < 0 ? 0 : flock(fd, (directory->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB);
     if (failed != 0) {
         os_errno = errno;
-        (void)close_file(fd);
         result = os_errno == EWOULDBLOCK
-                     ? inv_fail(error, INV_STORE_LOCKED, os_errno,
-                                "directory '%s' is in use by another process or handle",
-                                directory->path)
+                     ? fail_locked(directory, fd, os_errno, error)
                      : fail_file(directory, error, os_errno, "lock", INV_ENV_LOCK_NAME);
+        (void)close_file(fd);
         goto done;
     }
     directory->lock_fd = fd;

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store for asyncio: the same operations as coroutines, in the same process.
+
+>>> async def main():
+...     async with inventory.aio.open() as shop:            # a path makes it a store on disk
+...         await shop.receive("TEE", "LON", 100)
+...         hold = await shop.reserve("TEE", 2, location="LON", reservation_id="cart-17")
+...         return (await shop.availability("TEE", "LON")).available_to_promise
+>>> asyncio.run(main())
+98
+
+A call never blocks the loop: it is decided in memory on the loop's own thread, and its await ends
+when what it changed or observed is as safe as the store promises. Hundreds of thousands may be in
+flight. Long ones (opening, closing, ``verify``, ``barrier``, batches, carts of more than 256 lines,
+a SKU at more than 4,096 locations) run in the loop's default thread pool.
+
+Cancelling. A call that was decided stands, whatever becomes of its await: the same
+``reservation_id`` or ``op_id`` asks again. One that still waits because the log is behind is
+withdrawn. ``asyncio.timeout`` and ``wait_for`` cancel, so the same holds for them.
+
+Loops and threads. Loops of several threads may share one store. A forked child sees it as closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import store
+from ._aio import Notifier, Port
+from ._coroutines import Operations
+from .errors import InventoryError
+from .models import Recovery
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .store import Durability
+    from .testing import ManualClock, MemoryStorage
+
+__all__ = ["Inventory", "Opening", "open"]
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: Durability = "durable",
+    interval_ms: int = 10,
+    clock: ManualClock | None = None,
+    storage: MemoryStorage | None = None,
+    segment_bytes: int | None = None,
+    id_retention_ms: int = 86_400_000,
+    ended_ids_max: int = 32 << 20,
+    default_ttl_ms: int = 600_000,
+    restart_grace_ms: int = 10_000,
+    strategy: str = "priority",
+    read_only: bool = False,
+) -> Opening:
+    """Open a store in a thread: arguments, errors and durability are those of
+    :func:`inventory.open`.
+
+    Returns:
+        An Opening, for ``async with inventory.aio.open(path) as inv`` or
+        ``inv = await inventory.aio.open(path)``. Nothing happens before that. Cancelled meanwhile,
+        the store is closed again as soon as it is open.
+
+    >>> async def main():
+    ...     async with inventory.aio.open() as shop:
+    ...         return shop.recovery.created
+    >>> asyncio.run(main())
+    True
+    """
+
+    def open_store() -> store.Inventory:
+        return store.open(
+            path,
+            durability=durability,
+            interval_ms=interval_ms,
+            clock=clock,
+            storage=storage,
+            segment_bytes=segment_bytes,
+            id_retention_ms=id_retention_ms,
+            ended_ids_max=ended_ids_max,
+            default_ttl_ms=default_ttl_ms,
+            restart_grace_ms=restart_grace_ms,
+            strategy=strategy,
+            read_only=read_only,
+        )
+
+    return Opening(open_store)
+
+
+class Opening:
+    """A store about to be opened. Made by :func:`inventory.aio.open`, good for one use."""
+
+    def __init__(self, open_store: Callable[[], store.Inventory]) -> None:
+        self._open_store = open_store
+        self._lock = threading.Lock()
+        self._used = False
+        self._unwanted = False
+        self._opened: Inventory | None = None
+
+    def __await__(self) -> Generator[Any, None, Inventory]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Inventory:
+        return await self._open()
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.__aexit__(error_type, error, traceback)
+
+    async def _open(self) -> Inventory:
+        if self._used:
+            raise RuntimeError("this store was opened already; call inventory.aio.open() again")
+        self._used = True
+        try:
+            return await asyncio.to_thread(self._open_in_thread)
+        except asyncio.CancelledError:
+            with self._lock:
+                self._unwanted = True
+                opened = self._opened
+            if opened is not None:
+                await opened.close()
+            raise
+
+    def _open_in_thread(self) -> Inventory:
+        inv = self._open_store()
+        opened = Inventory(inv)
+        with self._lock:
+            if not self._unwanted:
+                self._opened = opened
+                return opened
+        inv.close()
+        return opened
+
+
+class Inventory(Operations):
+    """An open store on event loops. Made by :func:`inventory.aio.open`.
+
+    Its operations are those of :class:`inventory.Inventory` as coroutine functions: same names and
+    arguments, same results and errors, same durability; walks (``rows``, ``reservations``) are
+    asynchronous iterators. As an async context manager it closes itself.
+    """
+
+    def __init__(self, inv: store.Inventory) -> None:
+        self._inv = inv
+        self._lock = threading.Lock()
+        self._ports: dict[asyncio.AbstractEventLoop, Port] = {}
+        self._notifier = Notifier(inv._handle)
+        inv._run_guest("notifier", self._notifier.run, self._notifier.stop)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store refuses calls: closed, or of the parent of this forked process."""
+        return self._inv.closed
+
+    @property
+    def recovery(self) -> Recovery:
+        """What opening found in the log; known after closing too."""
+        return self._inv.recovery
+
+    async def close(self) -> None:
+        """Refuse new calls, sync all, answer the calls in flight, and free the store.
+
+        Calls that were decided get their answers; one that the core was too busy for raises
+        StoreClosed. A second close does nothing. In a forked child it does nothing either.
+        Cancelling it does not stop it.
+
+        Raises:
+            StoreFailed: the last sync failed; what was acknowledged as durable is safe.
+
+        Durability: everything is on disk, with the mark of a clean shutdown.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.shield(loop.run_in_executor(None, self._inv.close))
+        finally:
+            port = self._ports.get(loop)
+            if port is not None and self._notifier.ended:
+                while not port.turn():  # noqa: ASYNC110 - a turn is work done, not a wait
+                    await asyncio.sleep(0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.close()
+        except InventoryError:
+            if error is None:  # an error from within the block says more than one from closing
+                raise
+
+    def __repr__(self) -> str:
+        return f"<inventory.aio.Inventory {'closed' if self.closed else 'open'} at {id(self):#x}>"
+
+    def _port(self) -> Port:
+        loop = asyncio.get_running_loop()
+        port = self._ports.get(loop)
+        return port if port is not None else self._new_port(loop)
+
+    def _new_port(self, loop: asyncio.AbstractEventLoop) -> Port:
+        with self._lock:
+            for other in list(self._ports):
+                if other.is_closed():
+                    del self._ports[other]
+            port = self._ports[loop] = Port(self._notifier, loop)
+        return port
