@@ -20,7 +20,7 @@ from inventory import errors
 from inventory.testing import ManualClock, MemoryStorage
 
 SKUS = [f"SKU-{n}" for n in range(40)]
-PLACES = ["LON", "NYC", "PAR"]
+PLACES = ["LON", "NYC", "PAR", "OSL"]  # nothing is loaded in OSL
 NONE = 0xFFFF
 TTL_MAX = 30 * 24 * 3600 * 1000
 
@@ -43,9 +43,9 @@ def int64(*values: int) -> NDArray[np.int64]:
 def load(inv: inventory.Inventory, qty: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     skus = inv.sku_ids(SKUS, create=True)
     places = inv.location_ids(PLACES, create=True)
-    rows = np.repeat(skus, len(places))
+    rows = np.repeat(skus, 3)
     codes = inv.receive_batch(
-        rows, np.tile(places, len(skus)), np.full(len(rows), qty), reason="opening"
+        rows, np.tile(places[:3], len(skus)), np.full(len(rows), qty), reason="opening"
     )
     assert not codes.any()
     return skus, places
@@ -73,6 +73,9 @@ class OneByOne:
             lambda: self.inv.reserve(sku, qty, location=place, reservation_id=key, ttl_ms=ttl_ms)
         )
 
+    def stock(self, name: str, sku: str, place: str, qty: int) -> int:
+        return self.code(lambda: getattr(self.inv, name)(sku, place, qty))
+
     def by_id(self, name: str, key: str, **more: Any) -> int:
         try:
             return int(getattr(self.inv, name)(key, **more).replayed)
@@ -94,7 +97,9 @@ def test_batches_do_what_single_calls_do(seed: int) -> None:
         keys = 0
         for _ in range(60):
             n = dice.randint(1, 150)
-            kind = dice.choice(["reserve"] * 4 + ["commit", "ship", "release", "cancel", "extend"])
+            ends = ["commit", "ship", "release", "cancel", "extend"]
+            stock = ["receive", "issue", "adjust"]
+            kind = dice.choice(["reserve"] * 4 + ends + stock)
             chosen = [dice.randint(0, keys + n if kind == "reserve" else keys) for _ in range(n)]
             texts = [str(uuid.UUID(int=k, version=4)) for k in chosen]
             if kind == "reserve":
@@ -113,6 +118,17 @@ def test_batches_do_what_single_calls_do(seed: int) -> None:
                 wanted = [
                     oracle.reserve(SKUS[s], None if w == NONE else PLACES[w], q, k, t)
                     for s, w, q, k, t in zip(which, where, qty, texts, ttl, strict=True)
+                ]
+            elif kind in stock:
+                which = [dice.randrange(len(SKUS)) for _ in range(n)]
+                where = [dice.randrange(len(PLACES)) for _ in range(n)]
+                qty = [dice.choice([1, 2, 3, 0, -1, -2, 2**31 - 1, 2**31]) for _ in range(n)]
+                codes = getattr(batch, f"{kind}_batch")(
+                    skus[which], places[where], int64(*qty), reason=dice.choice(["", "count"])
+                )
+                wanted = [
+                    oracle.stock(kind, SKUS[s], PLACES[w], q)
+                    for s, w, q in zip(which, where, qty, strict=True)
                 ]
             elif kind == "extend":
                 codes = batch.extend_batch(ids_of(*chosen), ttl_ms=4000)
@@ -154,7 +170,7 @@ def test_availability_batch_equals_availability(inv: inventory.Inventory) -> Non
     inv.reserve(SKUS[3], 2, location="LON")
     inv.reserve(SKUS[4], 9, location="NYC", reservation_id="a")
     inv.commit("a")
-    rows = np.repeat(skus, 3)
+    rows = np.repeat(skus, 4)
     levels = inv.availability_batch(rows, np.tile(places, len(skus)))
     names = inv.sku_names(rows)
     for level, sku, place in zip(levels, names, PLACES * len(SKUS), strict=True):

@@ -18,7 +18,7 @@ typedef struct inv_batch_hint { /* a row, as far as it is known before the locks
 typedef struct inv_batch_view { /* a batch on its way */
     const inv_batch *batch;
     bool short_way; /* what all rows share is known: the fields below */
-    uint32_t seller, account; /* numbers */
+    uint32_t seller, account, reason; /* numbers; reason may be none */
     uint64_t seller_tweak;
     size_t looked_from; /* hints[turn] are of the run from here on, the next of the run after it */
     uint32_t turn;

@@ -2,7 +2,8 @@
  *
  * inv_batch_run.c: the short way of a batch: runs of rows that need nothing special. A reserve of
  * one line under a new id, which fits or is refused; the whole commit, ship, release or cancel of a
- * reservation of one line. Nothing is interned, no stripe is found out late, nothing is undone.
+ * reservation of one line; a receive, issue or adjust without op_id of a known SKU. Nothing is
+ * interned, no stripe is found out late, nothing is undone.
  *
  * Any other row (a replay, a cart, a line to be split, a figure that would leave its range) ends
  * the run before it and goes the long way (inv_batch.c). So every rule stands in inv_judge_*.c; here
@@ -22,7 +23,14 @@
 #include "inv_judge.h"
 
 #define ROW_LONG_WAY (-1)
-#define ENTRY_BYTES (INV_EFFECT_HEADER_BYTES + sizeof(inv_change_line))
+#define ENTRY_BYTES (INV_EFFECT_HEADER_BYTES + sizeof(inv_change_line) + 8) /* with a reason */
+
+/* Kinds whose rows name a SKU and a location; the others name a hold. */
+static bool has_line(uint8_t kind) {
+    return kind == INV_CMD_RESERVE || kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE ||
+           kind == INV_CMD_ADJUST;
+}
+static bool has_id(uint8_t kind) { return kind == INV_CMD_RESERVE || !has_line(kind); }
 
 static uint64_t ttl_of(const inv_batch *batch, size_t row) {
     return batch->ttls_ms != NULL ? batch->ttls_ms[row] : batch->ttl_ms;
@@ -36,12 +44,19 @@ void inv_batch_resolve(inv_store *store, inv_batch_view *view) {
     case INV_CMD_SHIP:
     case INV_CMD_RELEASE:
     case INV_CMD_CANCEL:
+        if (batch->reason.length > 0) return;
+        break;
+    case INV_CMD_RECEIVE:
+    case INV_CMD_ISSUE:
+    case INV_CMD_ADJUST:
+        if (batch->ids != NULL) return;
         break;
     default:
         return;
     }
-    if (view->short_way || store->options.read_only || batch->reason.length > 0) return;
+    if (view->short_way || store->options.read_only) return;
     view->seller = view->account = 0;
+    view->reason = INV_NUMBER_NONE;
     view->seller_tweak = store->default_seller_tweak;
     if (batch->seller.bytes != NULL) {
         view->seller = inv_names_find(&store->sellers, batch->seller);
@@ -49,7 +64,9 @@ void inv_batch_resolve(inv_store *store, inv_batch_view *view) {
     }
     if (batch->account.length > 0)
         view->account = inv_names_find(&store->accounts, batch->account);
-    view->short_way = view->seller != INV_NUMBER_NONE && view->account != INV_NUMBER_NONE;
+    if (batch->reason.length > 0) view->reason = inv_names_find(&store->reasons, batch->reason);
+    view->short_way = view->seller != INV_NUMBER_NONE && view->account != INV_NUMBER_NONE &&
+                      (view->reason != INV_NUMBER_NONE || batch->reason.length == 0);
 }
 
 /* ---- ahead, without locks -------------------------------------------------------------------- */
@@ -65,10 +82,12 @@ static void look_at_ids(const inv_store *store, inv_batch_view *view, size_t fro
     uint32_t count = inv_batch_run_rows(batch, from);
     inv_text none = {NULL, 0};
     for (uint32_t i = 0; i < count; i++) {
-        hints[i].hash = inv_hold_hash(store->key, view->seller_tweak, false, none,
-                                      batch->ids + 16 * (from + i));
-        INV_PREFETCH(inv_holds_shard(&store->holds, hints[i].hash));
-        if (batch->kind != INV_CMD_RESERVE) continue;
+        if (has_id(batch->kind)) {
+            hints[i].hash = inv_hold_hash(store->key, view->seller_tweak, false, none,
+                                          batch->ids + 16 * (from + i));
+            INV_PREFETCH(inv_holds_shard(&store->holds, hints[i].hash));
+        }
+        if (!has_line(batch->kind)) continue;
         hints[i].stripe = inv_sku_stripe(store, batch->skus[from + i]);
         const char *stripe = (const char *)&store->stripes[hints[i].stripe];
         INV_PREFETCH(stripe);
@@ -84,10 +103,11 @@ static void look_at_places(const inv_store *store, inv_batch_view *view, size_t 
     const inv_batch_hint *hints = hints_of(view, ahead);
     uint32_t count = inv_batch_run_rows(batch, from);
     for (uint32_t i = 0; i < count; i++) {
-        inv_holds_prefetch(&store->holds, hints[i].hash);
-        if (batch->kind != INV_CMD_RESERVE) continue;
+        if (has_id(batch->kind)) inv_holds_prefetch(&store->holds, hints[i].hash);
+        if (!has_line(batch->kind)) continue;
         const inv_stripe *stripe = &store->stripes[hints[i].stripe];
         inv_table_prefetch_sku(&stripe->table, inv_sku_place(store, batch->skus[from + i]));
+        if (batch->kind != INV_CMD_RESERVE) continue;
         inv_hold_prefetch_room(&store->holds, &stripe->home);
         inv_wheel_prefetch(__atomic_load_n(&stripe->wheel, __ATOMIC_RELAXED));
     }
@@ -99,7 +119,7 @@ static void look_at_rows(inv_store *store, inv_batch_view *view, size_t from, ui
     const inv_batch_hint *hints = hints_of(view, ahead);
     uint32_t count = inv_batch_run_rows(batch, from);
     for (uint32_t i = 0; i < count; i++)
-        if (batch->kind == INV_CMD_RESERVE)
+        if (has_line(batch->kind))
             inv_table_prefetch_row(&store->stripes[hints[i].stripe].table,
                                    inv_sku_place(store, batch->skus[from + i]),
                                    batch->locations[from + i]);
@@ -132,7 +152,7 @@ static void want_stripes(inv_run *run, const inv_batch_view *view, uint32_t coun
                          const inv_batch_hint *hints) {
     inv_store *store = run->store;
     for (uint32_t i = 0; i < count; i++) {
-        if (view->batch->kind == INV_CMD_RESERVE) {
+        if (has_line(view->batch->kind)) {
             inv_run_want_stripe(run, hints[i].stripe);
             continue;
         }
@@ -349,6 +369,55 @@ static int end_row(inv_run *run, const inv_batch_view *view, size_t row,
     return INV_OK;
 }
 
+/* ---- stock ----------------------------------------------------------------------------------- */
+
+static int stock_row(inv_run *run, const inv_batch_view *view, size_t row,
+                     const inv_batch_hint *hint) {
+    inv_store *store = run->store;
+    uint8_t kind = view->batch->kind;
+    uint32_t sku = view->batch->skus[row], location = view->batch->locations[row];
+    int64_t amount = view->batch->qtys[row];
+    bool adjust = kind == INV_CMD_ADJUST, minus = kind == INV_CMD_ISSUE || (adjust && amount < 0);
+    if (amount == 0 || amount > INV_QTY_MAX || amount < (adjust ? -(int64_t)INV_QTY_MAX : 1) ||
+        location == INV_LOCATION_NONE)
+        return INV_BAD_REQUEST;
+    inv_table *table = &store->stripes[hint->stripe].table;
+    uint32_t place = inv_sku_place(store, sku), qty = (uint32_t)(amount < 0 ? -amount : amount);
+    if (place >= table->sku_count || inv_table_sku(table, place)->seller != view->seller)
+        return INV_UNKNOWN_SKU;
+    if (location >= inv_names_count(&store->locations)) return INV_UNKNOWN_LOCATION;
+    inv_row *found = inv_table_row(table, place, location);
+    inv_row after = found == NULL ? (inv_row){0} : inv_row_load(found);
+    if (kind == INV_CMD_ISSUE && inv_stock_available(after) < amount) return INV_INSUFFICIENT;
+    if (!inv_stock_in_range(after.on_hand + (minus ? -(int64_t)qty : qty)))
+        return INV_QTY_OUT_OF_RANGE;
+    inv_run_touch(run, hint->stripe);
+    if (found == NULL) {
+        inv_result result = inv_table_reserve_row(table, &store->lanes, place);
+        if (result != INV_OK) return result;
+        found = inv_table_add_row(table, place, (uint16_t)location);
+        after = inv_row_load(found);
+    }
+    inv_change_line line = {.sku = sku,
+                            .qty = qty,
+                            .location = (uint16_t)location,
+                            .op = minus ? INV_OP_SUB : INV_OP_ADD};
+    bool applied = inv_stock_apply(&after, line.op, qty);
+    INV_ASSERT(applied);
+    inv_row_store(found, after);
+    uint64_t lines = inv_line_sum(sku, location, 1) ^ inv_mix64((uint64_t)amount);
+    inv_effect effect = {.kind = inv_entry_kind_of(kind),
+                         .line_count = 1,
+                         .seller = (uint16_t)view->seller,
+                         .account = view->account,
+                         .body_hash = inv_body_hash(lines, 0, view->account, kind, 0),
+                         .reason = view->reason,
+                         .reference = INV_NUMBER_NONE,
+                         .lines = &line};
+    (void)inv_run_encode(run, &effect);
+    return INV_OK;
+}
+
 /* ---- a run ----------------------------------------------------------------------------------- */
 
 static void count_rows(inv_lane *lane, uint8_t kind, const uint8_t *codes, uint32_t done) {
@@ -359,11 +428,24 @@ static void count_rows(inv_lane *lane, uint8_t kind, const uint8_t *codes, uint3
     if (kind == INV_CMD_RESERVE) inv_lane_count(lane, INV_COUNT_RESERVED, ok);
 }
 
+static int judge_row(inv_run *run, const inv_batch_view *view, size_t row,
+                     const inv_batch_hint *hint) {
+    switch (view->batch->kind) {
+    case INV_CMD_RESERVE:
+        return reserve_row(run, view, row, hint);
+    case INV_CMD_RECEIVE:
+    case INV_CMD_ISSUE:
+    case INV_CMD_ADJUST:
+        return stock_row(run, view, row, hint);
+    default:
+        return end_row(run, view, row, hint);
+    }
+}
+
 inv_result inv_batch_run(inv_run *run, inv_batch_view *view, size_t from, uint8_t *codes,
                          uint32_t *out_done, uint64_t *observed_lsn) {
     inv_store *store = run->store;
     const inv_batch *batch = view->batch;
-    bool reserve = batch->kind == INV_CMD_RESERVE;
     uint32_t count = inv_batch_run_rows(batch, from), done = 0;
     *out_done = 0;
     look_ahead(store, view, from);
@@ -375,15 +457,12 @@ inv_result inv_batch_run(inv_run *run, inv_batch_view *view, size_t from, uint8_
     if (result != INV_OK) return result;
     want_stripes(run, view, count, hints);
     inv_run_lock(run);
-    uint32_t shard_count = lock_shards(run, count, hints);
-    if (reserve)
-        fetch_for_reserve(run, view, from, count, hints);
-    else
-        fetch_for_end(run, view, from, count, hints);
+    uint32_t shard_count = has_id(batch->kind) ? lock_shards(run, count, hints) : 0;
+    if (batch->kind == INV_CMD_RESERVE) fetch_for_reserve(run, view, from, count, hints);
+    if (!has_line(batch->kind)) fetch_for_end(run, view, from, count, hints);
     uint64_t observed = inv_run_observed_lsn(run);
     for (; done < count; done++) {
-        int code = reserve ? reserve_row(run, view, from + done, &hints[done])
-                           : end_row(run, view, from + done, &hints[done]);
+        int code = judge_row(run, view, from + done, &hints[done]);
         if (code == ROW_LONG_WAY) break;
         codes[from + done] = (uint8_t)code;
     }
