@@ -454,8 +454,11 @@ static inline void bench_end_batch(bench *b, uint32_t count, bool may_expire) {
         if (bench_fate(n) >= 6) bench_id(n, b->commit_ids[commit.count++]);
         else bench_id(n, b->release_ids[release.count++]);
     }
+    inv_batch ship = commit;
+    ship.kind = INV_CMD_SHIP; /* or the orders would pile up and take new memory */
     bench_execute(b, &release, INV_OK);
     bench_execute(b, &commit, INV_OK);
+    bench_execute(b, &ship, INV_OK);
 }
 
 /* With threads of its own the store expires by itself. */

@@ -161,6 +161,7 @@ class Load:
         self.oldest += 1
         committed = len(ids) // 4
         must_be_ok(self.inv.commit_batch(ids[:committed]))
+        must_be_ok(self.inv.ship_batch(ids[:committed]))  # orders must not pile up in memory
         must_be_ok(self.inv.release_batch(ids[committed:]))
         self.ended += len(ids)
 
