@@ -184,6 +184,7 @@ class Inventory(BatchStore):
         if not handle.read_only:
             if has_log:
                 loops["flusher"] = handle.run_flusher
+            if has_log or clock is None:  # also touches memory ahead of need
                 loops["housekeeper"] = handle.run_housekeeper
             if clock is None:
                 loops["timekeeper"] = handle.run_timekeeper
