@@ -12,7 +12,7 @@
 #define MAP_FAILS_NEVER UINT64_MAX
 
 typedef struct source { /* of chunks */
-    uint64_t chunks, bytes, calls, fail_at;
+    uint64_t chunks, bytes, calls, fail_at, dropped;
 } source;
 
 static void *source_map(void *context, size_t bytes) {
@@ -20,7 +20,7 @@ static void *source_map(void *context, size_t bytes) {
     if (from->calls++ == from->fail_at) return NULL;
     from->chunks++;
     from->bytes += bytes;
-    void *chunk = aligned_alloc(64, bytes);
+    void *chunk = aligned_alloc(INV_HEAP_PAGE_BYTES, bytes);
     if (chunk == NULL) abort();
     memset(chunk, 0xA5, bytes); /* a heap must not rely on zeros */
     return chunk;
@@ -31,6 +31,14 @@ static void source_unmap(void *context, void *chunk, size_t bytes) {
     from->chunks--;
     from->bytes -= bytes;
     free(chunk);
+}
+
+/* Whole pages; and what is dropped is lost. */
+static void source_drop(void *context, void *pages, size_t bytes) {
+    source *from = context;
+    CHECK((uintptr_t)pages % INV_HEAP_PAGE_BYTES == 0 && bytes % INV_HEAP_PAGE_BYTES == 0);
+    from->dropped += bytes;
+    memset(pages, 0, bytes);
 }
 
 typedef struct owned {
@@ -62,7 +70,7 @@ INV_TEST(blocks_never_overlap) {
         static owned blocks[BLOCKS];
         inv_heap heap;
         memset(blocks, 0, sizeof blocks);
-        inv_heap_init(&heap, source_map, source_unmap, &from);
+        inv_heap_init(&heap, source_map, source_unmap, source_drop, &from);
         for (uint32_t round = 0; round < 30000; round++) {
             owned *block = &blocks[inv_test_rng_below(&rng, BLOCKS)];
             if (block->bytes == NULL) {
@@ -94,7 +102,7 @@ INV_TEST(neighbours_are_joined) {
     source from = {.fail_at = MAP_FAILS_NEVER};
     inv_heap heap;
     void *blocks[64];
-    inv_heap_init(&heap, source_map, source_unmap, &from);
+    inv_heap_init(&heap, source_map, source_unmap, source_drop, &from);
     for (uint32_t order = 0; order < 3; order++) {
         for (uint32_t i = 0; i < 64; i++) blocks[i] = inv_heap_alloc(&heap, 60000);
         CHECK(from.chunks == 1);
@@ -107,10 +115,31 @@ INV_TEST(neighbours_are_joined) {
     inv_heap_deinit(&heap);
 }
 
+/* A page is dropped when, and only when, the last block on it goes. */
+INV_TEST(free_pages_are_dropped_once) {
+    source from = {.fail_at = MAP_FAILS_NEVER};
+    inv_heap heap;
+    void *blocks[60];
+    inv_heap_init(&heap, source_map, source_unmap, source_drop, &from);
+    void *first = inv_heap_alloc(&heap, INV_HEAP_BLOCK_BYTES_MAX); /* a chunk of 32 MiB or more */
+    void *keeper = inv_heap_alloc(&heap, 64);
+    inv_heap_free(&heap, first);
+    uint64_t dropped = from.dropped;
+    CHECK(dropped >= INV_HEAP_BLOCK_BYTES_MAX - INV_HEAP_PAGE_BYTES);
+    for (uint32_t i = 0; i < 60; i++) blocks[i] = inv_heap_alloc(&heap, 200000);
+    for (uint32_t i = 0; i < 60; i += 2) inv_heap_free(&heap, blocks[i]);
+    CHECK_EQ(from.dropped, dropped);
+    for (uint32_t i = 1; i < 60; i += 2) inv_heap_free(&heap, blocks[i]);
+    uint64_t again = from.dropped - dropped;
+    CHECK(again >= 60 * 200000 - 2 * INV_HEAP_PAGE_BYTES && again <= 60 * 200100);
+    inv_heap_free(&heap, keeper);
+    inv_heap_deinit(&heap);
+}
+
 INV_TEST(limits_and_no_memory) {
     source from = {.fail_at = 0};
     inv_heap heap;
-    inv_heap_init(&heap, source_map, source_unmap, &from);
+    inv_heap_init(&heap, source_map, source_unmap, source_drop, &from);
     CHECK(inv_heap_alloc(&heap, 1) == NULL); /* nothing has changed: it works when there is some */
     CHECK(heap.used_bytes == 0 && heap.chunk_count == 0);
     void *small = inv_heap_alloc(&heap, 1);

@@ -178,6 +178,11 @@ static void heap_unmap(void *context, void *chunk, size_t bytes) {
     large_free((posix_mappings *)context, chunk, bytes);
 }
 
+static void heap_drop(void *context, void *pages, size_t bytes) {
+    (void)context;
+    (void)madvise(pages, bytes, MADV_DONTNEED); /* a wish */
+}
+
 /* Small blocks come from the C library; so do all under a sanitizer, which looks at their edges. */
 static bool is_heap_block(size_t bytes) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -642,7 +647,7 @@ inv_env *inv_env_create(void) {
         free(env);
         return NULL;
     }
-    inv_heap_init(&mappings->heap, heap_map, heap_unmap, mappings);
+    inv_heap_init(&mappings->heap, heap_map, heap_unmap, heap_drop, mappings);
     env->owned[OWNED_MAPPINGS] = mappings;
     env->clock = (inv_clock){NULL, real_mono_ms, real_mono_ns, real_wall_unix_ms};
     env->allocator = (inv_allocator){mappings, real_alloc, real_free};

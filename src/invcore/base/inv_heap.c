@@ -136,10 +136,12 @@ static bool add_chunk(inv_heap *heap, uint64_t size) {
 }
 
 void inv_heap_init(inv_heap *heap, void *(*map)(void *context, size_t bytes),
-                   void (*unmap)(void *context, void *chunk, size_t bytes), void *context) {
+                   void (*unmap)(void *context, void *chunk, size_t bytes),
+                   void (*drop)(void *context, void *pages, size_t bytes), void *context) {
     memset(heap, 0, sizeof *heap);
     heap->map = map;
     heap->unmap = unmap;
+    heap->drop = drop;
     heap->context = context;
     heap->chunk_bytes = INV_HEAP_CHUNK_BYTES_MIN;
 }
@@ -164,10 +166,24 @@ void *inv_heap_alloc(inv_heap *heap, size_t bytes) {
     return (uint8_t *)block + BLOCK_HEADER_BYTES;
 }
 
+/* Drops the pages that the range [from, to) has just made free, inside the free block around it. The
+ * block's header and links, and the next block's header, stay. */
+static void drop_pages(const inv_heap *heap, const inv_heap_block *block, uintptr_t from,
+                       uintptr_t to) {
+    uintptr_t low = (uintptr_t)inv_align_u64((uintptr_t)block + sizeof *block, INV_HEAP_PAGE_BYTES);
+    uintptr_t high = (uintptr_t)block_after(block) & ~(INV_HEAP_PAGE_BYTES - 1);
+    from &= ~(INV_HEAP_PAGE_BYTES - 1);
+    to = (uintptr_t)inv_align_u64(to, INV_HEAP_PAGE_BYTES);
+    if (from < low) from = low;
+    if (to > high) to = high;
+    if (from < to) heap->drop(heap->context, (void *)from, to - from);
+}
+
 void inv_heap_free(inv_heap *heap, void *pointer) {
     inv_heap_block *block = (inv_heap_block *)((uintptr_t)pointer - BLOCK_HEADER_BYTES);
     inv_lock_take(&heap->lock);
     uint64_t size = size_of(block);
+    uintptr_t from = (uintptr_t)block, to = from + size;
     INV_ASSERT((block->size & FREE) == 0 && size > 0 && heap->used_bytes >= size);
     heap->used_bytes -= size;
     inv_heap_block *after = block_after(block);
@@ -189,6 +205,8 @@ void inv_heap_free(inv_heap *heap, void *pointer) {
         list_remove(heap, block);
         heap->chunk_count--;
         gone = (heap_chunk *)((uintptr_t)block - CHUNK_HEADER_BYTES);
+    } else {
+        drop_pages(heap, block, from, to);
     }
     inv_lock_give(&heap->lock);
     if (gone != NULL) heap->unmap(heap->context, gone, gone->bytes);

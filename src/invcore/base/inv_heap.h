@@ -8,7 +8,9 @@
  * real-time systems", 2004): constant time, free neighbours are joined at once, 16 bytes a block.
  *
  * THREADS: any; one lock. MEMORY: chunks of 4 to 64 MiB from the function given, each given back
- * when nothing in it is used. Rejected: the C library's heap (small pages unless the whole process
+ * when nothing in it is used; within a chunk, pages of 2 MiB that become free are dropped. Arrays of
+ * 4,096 stripes grow at about the same time, so a whole generation of them would lie idle behind the
+ * next one otherwise. Rejected: the C library's heap (small pages unless the whole process
  * is told otherwise); blocks of powers of two (a third of a grown array would be waste).
  */
 #ifndef INV_HEAP_H
@@ -21,6 +23,7 @@
 #define INV_HEAP_DOUBLINGS 21u /* of 64 bytes: up to 64 MiB */
 #define INV_HEAP_CHUNK_BYTES_MIN ((size_t)4 << 20)
 #define INV_HEAP_CHUNK_BYTES_MAX ((size_t)64 << 20)
+#define INV_HEAP_PAGE_BYTES ((size_t)2 << 20)
 #define INV_HEAP_BLOCK_BYTES_MAX ((size_t)16 << 20) /* of one allocation */
 
 typedef struct inv_heap_block inv_heap_block;
@@ -29,6 +32,7 @@ typedef struct inv_heap_block inv_heap_block;
 typedef struct inv_heap {
     void *(*map)(void *context, size_t bytes); /* a chunk, 64-byte aligned; NULL: no memory */
     void (*unmap)(void *context, void *chunk, size_t bytes);
+    void (*drop)(void *context, void *pages, size_t bytes);
     void *context;
     inv_lock lock;
     uint32_t doublings;                   /* bit d set: classes[d] is not 0 */
@@ -39,8 +43,11 @@ typedef struct inv_heap {
     uint64_t chunk_count;
 } inv_heap;
 
+/* drop: the contents of these whole pages of INV_HEAP_PAGE_BYTES are not needed any more; their
+ * memory may go back to the system until they are used again. */
 void inv_heap_init(inv_heap *heap, void *(*map)(void *context, size_t bytes),
-                   void (*unmap)(void *context, void *chunk, size_t bytes), void *context);
+                   void (*unmap)(void *context, void *chunk, size_t bytes),
+                   void (*drop)(void *context, void *pages, size_t bytes), void *context);
 
 /* A block of at least `bytes` (1 to INV_HEAP_BLOCK_BYTES_MAX), 64-byte aligned, NOT zeroed. NULL: no
  * memory, nothing has changed. */
