@@ -65,7 +65,8 @@ SYSTEM_CALLS = {
         "strndup asprintf alloca",
         POSIX | {"inv_env_mem.c"},
     ),
-    "threads": ("pthread_create thrd_create fork vfork execve system popen", set()),
+    "threads": ("pthread_create thrd_create", POSIX),
+    "processes": ("fork vfork execve system popen", set()),
     "futex": ("syscall", POSIX | {"inv_lock.c"}),
 }
 

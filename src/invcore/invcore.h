@@ -6,8 +6,9 @@
  * memory, every change in a write-ahead log. This page is the manual: concepts first, then each
  * call with its errors. What the operations mean is docs/semantics (SEMANTICS.md of the project).
  *
- * A STORE is opened over an environment (inv_env: clock, storage, allocator, entropy). It starts no
- * thread. Its owner runs three loops, each on a thread of its own until inv_store_stop():
+ * A STORE is opened over an environment (inv_env: clock, storage, allocator, entropy, threads). It
+ * keeps no thread of its own: opening a long log replays it with a second one, which is joined before
+ * inv_store_open returns. Its owner runs three loops, each on a thread of its own until inv_store_stop():
  * inv_store_run_flusher (group commit), inv_store_run_timekeeper (expiry) and
  * inv_store_run_housekeeper (prepares log segments ahead of need). A simulator calls
  * inv_store_flush, inv_store_advance and inv_store_prepare by hand instead.

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * inv_env.h: the seam. Everything the outside world gives the engine goes through these tables:
- * clock, storage, allocator, entropy, and (in test builds) yield points.
+ * clock, storage, allocator, entropy, threads, and (in test builds) yield points.
  *
  * inv_env_posix.c and inv_env_mem.c implement it; all fault campaigns stand on it. No other file of
- * the core calls clock_gettime, open, mmap, fdatasync, getrandom or malloc.
+ * the core calls clock_gettime, open, mmap, fdatasync, getrandom, malloc or
+ * pthread_create.
  *
  * STORAGE speaks of named files in one flat directory. Rules every implementation keeps:
  *  - names are at most INV_FILE_NAME_MAX bytes of [a-zA-Z0-9.-]; the directory is theirs alone;
@@ -91,11 +92,23 @@ typedef struct inv_entropy {
     bool (*fill)(void *context, void *buffer, size_t bytes);
 } inv_entropy;
 
+/* One thread beside the caller's, for work inside one call: opening replays a long log with it. */
+typedef struct inv_threads {
+    void *context;
+    /* Begins run(argument) on a thread of its own. NULL: none is to be had, the caller goes
+     * without. start itself is NULL in an environment without threads. */
+    void *(*start)(void *context, void (*run)(void *argument), void *argument);
+    void (*join)(void *context, void *thread); /* waits for its end, once for each start */
+} inv_threads;
+
 struct inv_env {
     inv_clock clock;
     inv_storage storage;
     inv_allocator allocator;
     inv_entropy entropy;
+    inv_threads threads;
+    uint32_t replay_part_entries; /* tests: entries of a part of a replay window, so that a short
+                                     log fills windows and starts the thread; 0: the usual 128 */
     void (*yield)(void *context, int point); /* NULL in products; called at INV_YIELD points */
     void *yield_context;
     void *owned[4]; /* what inv_env_use_* allocated, freed by inv_env_destroy */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_env_posix.c: the real world behind inv_env: Linux clocks, memory, entropy and a directory.
+ * inv_env_posix.c: the real world behind inv_env: Linux clocks, memory, entropy, threads and a
+ * directory.
  *
- * This is the only file of the core that calls clock_gettime, open, mmap, fdatasync, getrandom or
- * an allocator for the engine (inv_env_mem.c, a disk made of memory, allocates that disk itself).
+ * This is the only file of the core that calls clock_gettime, open, mmap, fdatasync, getrandom,
+ * pthread_create or an allocator for the engine (inv_env_mem.c, a disk made of memory, allocates that disk itself).
  *
  * Guarantees
  *  - INV_OK from prepare, sync or a synced write means fdatasync said so for exactly those bytes.
@@ -34,6 +35,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h> /* renameat; /proc/locks */
 #include <stdlib.h>
@@ -225,6 +228,43 @@ static bool real_entropy(void *context, void *buffer, size_t bytes) {
         bytes -= (size_t)got;
     }
     return true;
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+typedef struct posix_thread {
+    pthread_t id;
+    void (*run)(void *argument);
+    void *argument;
+} posix_thread;
+
+static void *run_thread(void *argument) {
+    posix_thread *thread = (posix_thread *)argument;
+    thread->run(thread->argument);
+    return NULL;
+}
+
+/* Signals are the application's: none is delivered to a thread that it does not know of. */
+static void *real_start(void *context, void (*run)(void *argument), void *argument) {
+    (void)context;
+    posix_thread *thread = (posix_thread *)calloc(1, sizeof *thread);
+    if (thread == NULL) return NULL;
+    *thread = (posix_thread){.run = run, .argument = argument};
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&thread->id, NULL, run_thread, thread);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed == 0) return thread;
+    free(thread);
+    return NULL;
+}
+
+static void real_join(void *context, void *thread) {
+    (void)context;
+    int failed = pthread_join(((posix_thread *)thread)->id, NULL);
+    INV_ASSERT(failed == 0); /* only a thread that is not ours can fail here */
+    free(thread);
 }
 
 /* ---- the directory --------------------------------------------------------------------------- */
@@ -652,6 +692,7 @@ inv_env *inv_env_create(void) {
     env->clock = (inv_clock){NULL, real_mono_ms, real_mono_ns, real_wall_unix_ms};
     env->allocator = (inv_allocator){mappings, real_alloc, real_free};
     env->entropy = (inv_entropy){NULL, real_entropy};
+    env->threads = (inv_threads){NULL, real_start, real_join};
     return env;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_wal_reader.c: a segment is read whole into one buffer (its size is bounded by the format),
- * then parsed; the buffer is reused from segment to segment.
+ * inv_wal_reader.c: a segment is read into one buffer (its size is bounded by the format), a piece
+ * ahead of what is parsed; the buffer is reused from segment to segment.
  */
 #include "inv_wal_reader.h"
 
@@ -10,6 +10,7 @@
 
 #include "../base/inv_crc32c.h"
 
+#define READ_PIECE_BYTES (1u << 20)
 #define FILE_COUNT_MAX 1048576u /* segments of one store: 64 TiB at the default size */
 
 /* ---- finding the chain ----------------------------------------------------------------------- */
@@ -236,11 +237,46 @@ void inv_wal_chain_free(inv_wal_chain *chain) {
 /* ---- scanning
  * ------------------------------------------------------------------------------------ */
 
-static inv_result load_segment(const inv_wal_chain *chain, const inv_wal_link *link,
-                               inv_wal_buffer *buffer, inv_error *error) {
-    const inv_env *env = chain->env;
-    uint64_t size = link->header.segment_bytes, got = 0;
+/* Reads bytes [from, from + bytes) of a segment into their place in the buffer. */
+static inv_result read_piece(const inv_wal_chain *chain, const inv_wal_link *link,
+                             const inv_wal_buffer *buffer, uint64_t from, uint64_t bytes,
+                             inv_error *error) {
+    const inv_storage *storage = &chain->env->storage;
+    uint64_t got = 0;
     char name[INV_FILE_NAME_MAX + 1];
+    (void)snprintf(name, sizeof name, "wal-%016llx", (unsigned long long)link->header.number);
+    inv_result result = storage->read(storage->context, name, from, buffer->bytes + from, bytes,
+                                      &got, error);
+    if (result != INV_OK || got == bytes) return result;
+    error->segment = link->header.number;
+    error->offset = from + got;
+    /* Segments are written full and synced before they get their name: a short one is damage. */
+    return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: %llu bytes, should be %llu", name,
+                    (unsigned long long)(from + got),
+                    (unsigned long long)link->header.segment_bytes);
+}
+
+/* Has the first `wanted` bytes of the segment in the buffer (or all there are), piece by piece: the
+ * disk reads while others replay what is here. */
+static inv_result load_up_to(const inv_wal_chain *chain, const inv_wal_link *link,
+                             inv_wal_buffer *buffer, uint64_t wanted, inv_error *error) {
+    uint64_t size = link->header.segment_bytes;
+    uint64_t last = size > READ_PIECE_BYTES ? size - READ_PIECE_BYTES : 0; /* read already */
+    inv_result result = INV_OK;
+    while (result == INV_OK && buffer->loaded < wanted && buffer->loaded < size) {
+        uint64_t piece = inv_min_u64(READ_PIECE_BYTES, last - buffer->loaded);
+        if (piece > 0) result = read_piece(chain, link, buffer, buffer->loaded, piece, error);
+        buffer->loaded += piece;
+        if (buffer->loaded == last) buffer->loaded = size;
+    }
+    return result;
+}
+
+/* Begins to read a segment: its last piece, which says that the file is whole. */
+static inv_result begin_load(const inv_wal_chain *chain, const inv_wal_link *link,
+                             inv_wal_buffer *buffer, inv_error *error) {
+    const inv_env *env = chain->env;
+    uint64_t size = link->header.segment_bytes;
     if (buffer->room < size) {
         inv_env_free(env, buffer->bytes, buffer->room);
         buffer->room = size;
@@ -251,16 +287,22 @@ static inv_result load_segment(const inv_wal_chain *chain, const inv_wal_link *l
                             (unsigned long long)size);
         }
     }
-    (void)snprintf(name, sizeof name, "wal-%016llx", (unsigned long long)link->header.number);
-    inv_result result =
-        env->storage.read(env->storage.context, name, 0, buffer->bytes, size, &got, error);
-    if (result != INV_OK) return result;
-    if (got == size) return INV_OK;
-    error->segment = link->header.number;
-    error->offset = got;
-    /* Segments are written full and synced before they get their name: a short one is damage. */
-    return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: %llu bytes, should be %llu", name,
-                    (unsigned long long)got, (unsigned long long)size);
+    buffer->link = link;
+    buffer->loaded = 0;
+    uint64_t piece = inv_min_u64(READ_PIECE_BYTES, size);
+    if (read_piece(chain, link, buffer, size - piece, piece, error) != INV_OK)
+        return read_piece(chain, link, buffer, 0, size, error); /* where it ends, if that is it */
+    buffer->loaded = piece == size ? size : 0;
+    return INV_OK;
+}
+
+static inv_result load_segment(const inv_wal_chain *chain, const inv_wal_link *link,
+                               inv_wal_buffer *buffer, inv_error *error) {
+    inv_result result = INV_OK;
+    if (buffer->link != link) result = begin_load(chain, link, buffer, error);
+    if (result == INV_OK)
+        result = load_up_to(chain, link, buffer, link->header.segment_bytes, error);
+    return result;
 }
 
 /* A valid record of this segment at lsn, not reaching beyond its end? */
@@ -309,8 +351,12 @@ static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, boo
     const inv_wal_link *link = inv_wal_scan_link(scanner);
     inv_wal_verdict *verdict = &scanner->verdict;
     *out_more = false;
-    if (verdict->end_lsn >= link->end_lsn ||
-        !record_at(scanner->chain, link, scanner->buffer.bytes, verdict->end_lsn, out))
+    if (verdict->end_lsn >= link->end_lsn) return INV_OK;
+    uint64_t reach = INV_WAL_HEADER_BYTES + (verdict->end_lsn - link->header.base_lsn) +
+                     inv_wal_record_bytes(INV_WAL_PAYLOAD_BYTES_MAX);
+    inv_result result = load_up_to(scanner->chain, link, &scanner->buffer, reach, error);
+    if (result != INV_OK) return result;
+    if (!record_at(scanner->chain, link, scanner->buffer.bytes, verdict->end_lsn, out))
         return INV_OK;
     uint64_t end = out->lsn + inv_wal_record_bytes(out->payload_bytes);
     if (end > link->end_lsn) /* void: the recovered successor begins before it ends */
@@ -350,9 +396,11 @@ static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
     const inv_wal_link *last = inv_wal_scan_link(scanner);
     inv_wal_verdict *verdict = &scanner->verdict;
     verdict->end_number = last->header.number;
+    inv_result result = load_segment(chain, last, &scanner->buffer, error);
+    if (result != INV_OK) return result;
     look_beyond(chain, last, scanner->buffer.bytes, verdict->end_lsn, verdict);
     for (uint64_t k = scanner->link_index + 1; k < chain->link_count; k++) {
-        inv_result result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
+        result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
         if (result != INV_OK) return result;
         look_beyond(chain, &chain->links[k], scanner->buffer.bytes, chain->links[k].header.base_lsn,
                     verdict);
@@ -361,7 +409,7 @@ static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
     /* The re-log begins at most one window back, so in this segment or one of the few before it. */
     uint64_t k = scanner->link_index;
     while (k > 0 && chain->links[k].header.base_lsn > verdict->durable) k--;
-    inv_result result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
+    result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
     if (result == INV_OK)
         find_relog_start(chain, &chain->links[k], scanner->buffer.bytes, verdict);
     return result;
@@ -391,7 +439,7 @@ inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool
     for (;;) { /* at most once a segment */
         const inv_wal_link *link = inv_wal_scan_link(scanner);
         inv_result result = INV_OK;
-        if (!scanner->loaded) result = load_segment(chain, link, &scanner->buffer, error);
+        if (!scanner->loaded) result = begin_load(chain, link, &scanner->buffer, error);
         scanner->loaded = result == INV_OK;
         if (result == INV_OK) result = take_record(scanner, out, out_more, error);
         if (result != INV_OK || *out_more) return result;

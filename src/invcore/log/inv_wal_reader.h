@@ -59,6 +59,8 @@ void inv_wal_chain_free(inv_wal_chain *chain);
 typedef struct inv_wal_buffer { /* one segment file */
     uint8_t *bytes;
     uint64_t room;
+    const inv_wal_link *link; /* whose bytes they are; NULL: nobody's */
+    uint64_t loaded;          /* bytes there, from its beginning */
 } inv_wal_buffer;
 
 /* A scan, record by record. Between two calls the record's payload lies in the scanner's buffer. */
@@ -66,7 +68,7 @@ typedef struct inv_wal_scanner {
     const inv_wal_chain *chain;
     inv_wal_buffer buffer;
     uint64_t link_index; /* the segment the scan is in */
-    bool loaded;         /* it is in the buffer */
+    bool loaded;         /* it is in the buffer, or on its way there */
     inv_wal_verdict verdict; /* complete when the scan has ended */
 } inv_wal_scanner;
 

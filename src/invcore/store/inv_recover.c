@@ -7,237 +7,162 @@
  * where the log ends and holds the ambiguous tail once more; STATE; a tick. Void segments and
  * spares are deleted last. A crash anywhere leaves something this code opens to the same state.
  */
-#include "inv_store.h"
+#include "inv_replay.h"
+
+#define SHARED_HOLDS 65536u /* wheels for at least so many are built by two threads */
 
 typedef struct replay {
     inv_store *store;
-    uint64_t engine_ms;   /* highest decision time seen */
-    inv_effect_tick tick; /* the last one */
-    uint64_t tick_ms;     /* engine time of it */
+    inv_replay_queue *queue;
+    inv_replay_failure failure; /* where the log stopped making sense */
+    uint64_t engine_ms;         /* highest decision time seen */
+    inv_effect_tick tick;       /* the last one */
+    uint64_t tick_ms;           /* engine time of it */
     bool ticked;
 } replay;
 
 /* ---- replay
  * ------------------------------------------------------------------------------------------ */
 
-static void key_of(const inv_store *store, const inv_effect_id *id, uint16_t seller, bool op,
-                   inv_hold_key *out) {
-    memset(out, 0, sizeof *out);
-    out->text = id->text;
-    memcpy(out->uuid, id->uuid, 16);
-    out->seller = seller;
-    out->op = op;
-    out->hash =
-        inv_hold_hash(store->key, inv_seller_tweak_of(store, seller), op, id->text, id->uuid);
-}
-
-/* A new hold under an id. An ended one of the same id was forgotten live, so it goes first. */
-static inv_result open_hold(inv_store *store, const inv_hold_key *key, uint32_t stripe,
-                            inv_ref *out_ref) {
-    inv_hold_shard *shard = inv_holds_shard(&store->holds, key->hash);
-    inv_ref old = inv_holds_find_locked(&store->holds, shard, key);
-    if (old != 0) {
-        inv_hold *hold = inv_hold_at(&store->holds, old);
-        if (hold->state == INV_STATE_HELD || hold->state == INV_STATE_ALLOCATED)
-            return INV_LOG_CORRUPT;
-        inv_holds_remove_locked(&store->holds, shard, key->hash, old);
-        hold->gone = 1;
-    }
-    inv_result result = inv_holds_reserve_locked(&store->holds, shard);
-    if (result != INV_OK) return result;
-    *out_ref = inv_apply_create_locked(store, key, stripe, shard);
-    return *out_ref == 0 ? INV_NO_MEMORY : INV_OK;
-}
-
-static inv_result replay_name(inv_store *store, const inv_effect *effect) {
-    uint32_t number = effect->account, place_number;
-    inv_names *names = NULL;
-    inv_ref node;
-    if (effect->blob.bytes == NULL) return INV_LOG_CORRUPT;
-    switch (effect->body_hash) {
-    case INV_NAME_SKU: {
-        if (effect->seller >= inv_names_count(&store->sellers) || effect->blob.length < 1 ||
-            effect->blob.length > INV_SKU_BYTES_MAX)
-            return INV_LOG_CORRUPT;
-        uint64_t hash = inv_siphash13(store->key, inv_seller_tweak_of(store, effect->seller),
-                                      effect->blob.bytes, effect->blob.length);
-        uint32_t stripe = (uint32_t)hash & (store->stripe_count - 1);
-        inv_table *table = &store->stripes[stripe].table;
-        if (number != inv_sku_number(store, stripe, table->sku_count)) return INV_LOG_CORRUPT;
-        inv_result result = inv_table_reserve_sku(table, &store->lanes, effect->blob.length);
-        if (result != INV_OK) return result;
-        (void)inv_table_add_sku(table, hash, effect->seller, effect->blob);
-        return INV_OK;
-    }
-    case INV_NAME_LOCATION:
-        names = &store->locations;
-        break;
-    case INV_NAME_SELLER:
-        names = &store->sellers;
-        break;
-    case INV_NAME_ACCOUNT:
-        names = &store->accounts;
-        break;
-    case INV_NAME_REASON:
-        names = &store->reasons;
-        break;
-    case INV_NAME_REFERENCE:
-        if (number >= store->reference_next) store->reference_next = number + 1;
-        return INV_OK;
-    default:
-        return INV_FORMAT_UNKNOWN;
-    }
-    if (number != inv_names_count(names)) return INV_LOG_CORRUPT;
-    inv_result result = inv_names_prepare(names, effect->blob, 0, &node, &place_number);
-    if (result != INV_OK) return result == INV_NO_MEMORY ? result : INV_LOG_CORRUPT;
-    inv_names_publish(names, node);
-    return INV_OK;
-}
-
-/* Every number an entry names must be known before it is used. */
+/* Every number an entry names must be known before it is used; SKUs are looked at with their stripe
+ * (inv_replay_apply). */
 static bool numbers_known(const inv_store *store, const inv_effect *effect) {
+    if (effect->kind == INV_ENTRY_CLOCK_TICK) return true;
+    if (effect->kind == INV_ENTRY_NAME)
+        return effect->body_hash != INV_NAME_SKU ||
+               effect->seller < inv_names_count(&store->sellers);
     if (effect->seller >= inv_names_count(&store->sellers) ||
         effect->account >= inv_names_count(&store->accounts))
         return false;
-    for (uint32_t i = 0; i < effect->line_count; i++) {
-        const inv_change_line *line = &effect->lines[i];
-        uint32_t place = inv_sku_place(store, line->sku);
-        if (place >= store->stripes[inv_sku_stripe(store, line->sku)].table.sku_count) return false;
-        if (line->location != INV_LOCATION_NONE &&
-            line->location >= inv_names_count(&store->locations))
+    for (uint32_t i = 0; i < effect->line_count; i++)
+        if (effect->lines[i].location != INV_LOCATION_NONE &&
+            effect->lines[i].location >= inv_names_count(&store->locations))
             return false;
-    }
     return true;
 }
 
-static void touch(inv_store *store, uint32_t stripe, uint64_t record_end) {
-    atomic_store_explicit(&store->stripes[stripe].lsn_touched, record_end, memory_order_relaxed);
-}
-
-static uint32_t lowest_stripe(const inv_store *store, const inv_effect *effect, uint64_t hash) {
-    uint32_t lowest =
-        effect->line_count == 0 ? (uint32_t)hash & (store->stripe_count - 1) : store->stripe_count;
-    for (uint32_t i = 0; i < effect->line_count; i++) {
-        uint32_t stripe = inv_sku_stripe(store, effect->lines[i].sku);
-        if (stripe < lowest) lowest = stripe;
-    }
-    return lowest;
-}
-
-static inv_result replay_op(inv_store *store, const inv_effect *effect, const inv_effect_id *id,
-                            uint32_t stripe, uint64_t time_ms, uint64_t lsn) {
-    inv_hold_key key;
-    inv_ref ref;
-    key_of(store, id, effect->seller, true, &key);
-    inv_result result = open_hold(store, &key, stripe, &ref);
-    if (result != INV_OK) return result;
-    inv_apply_op(store, effect, ref, time_ms);
-    inv_hold_at(&store->holds, ref)->lsn = lsn;
-    return INV_OK;
-}
-
-static inv_result replay_hold(inv_store *store, const inv_effect *effect, uint64_t time_ms,
-                              uint64_t lsn, uint64_t record_end) {
-    bool fresh = effect->kind == INV_ENTRY_RESERVE || effect->kind == INV_ENTRY_TOMBSTONE;
-    inv_hold_key key;
-    inv_ref ref = 0;
-    inv_result result = INV_OK;
-    if (!effect->id.present || (effect->kind == INV_ENTRY_RESERVE && effect->line_count == 0))
-        return INV_LOG_CORRUPT;
-    key_of(store, &effect->id, effect->seller, false, &key);
-    if (fresh)
-        result = open_hold(store, &key, lowest_stripe(store, effect, key.hash), &ref);
-    else
-        ref = inv_holds_find(&store->holds, &key);
-    if (result != INV_OK) return result;
-    if (ref == 0) return INV_LOG_CORRUPT;
-    result = inv_apply_rows(store, NULL, effect);
-    if (result == INV_OK) result = inv_apply_hold(store, effect, ref, time_ms);
-    if (result != INV_OK) return result;
-    inv_hold *hold = inv_hold_at(&store->holds, ref);
-    if (hold->state != effect->state) return INV_LOG_CORRUPT;
-    hold->lsn = lsn;
-    uint32_t home = inv_hold_stripe(&store->holds, ref);
-    touch(store, home, record_end);
-    if (effect->op_id.present) return replay_op(store, effect, &effect->op_id, home, time_ms, lsn);
-    return INV_OK;
-}
-
-static inv_result replay_entry(replay *state, const inv_effect *effect, uint64_t time_ms,
-                               uint64_t lsn, uint64_t record_end) {
+/* A reservation of several lines that lives in another stripe than this line. */
+static bool is_elsewhere(replay *state, const inv_effect *effect, uint64_t hash) {
     inv_store *store = state->store;
-    const inv_effect_tick before = state->tick;
-    inv_result result;
-    if (effect->kind != INV_ENTRY_NAME && effect->kind != INV_ENTRY_CLOCK_TICK) {
-        if (!numbers_known(store, effect)) return INV_LOG_CORRUPT;
-        for (uint32_t i = 0; i < effect->line_count; i++)
-            touch(store, inv_sku_stripe(store, effect->lines[i].sku), record_end);
-    }
+    if (!inv_replay_queue_may_be_cart(state->queue, hash)) return false;
+    inv_hold_key key;
+    inv_replay_key(effect, hash, &key);
+    inv_ref ref = inv_holds_find(&store->holds, &key);
+    return ref != 0 &&
+           inv_hold_stripe(&store->holds, ref) != inv_sku_stripe(store, effect->lines[0].sku);
+}
+
+/* Does an entry touch one stripe alone, and one id? */
+static bool may_wait(replay *state, const inv_effect *effect, uint64_t hash) {
     switch (effect->kind) {
     case INV_ENTRY_NAME:
-        return replay_name(store, effect);
-    case INV_ENTRY_CLOCK_TICK:
-        if (!inv_effect_decode_tick(effect->blob, &state->tick)) return INV_LOG_CORRUPT;
-        /* Live code forgets after the tick is logged, and a late commit may come in between: it has
-         * finished forgetting by the next tick. */
-        if (state->ticked) inv_forget(store, before.window_start_ms, before.forgotten_lsn);
-        state->ticked = true;
-        state->tick_ms = time_ms;
-        inv_mark_ended(store, record_end, time_ms);
-        atomic_store_explicit(&store->ids_lsn, record_end, memory_order_relaxed);
-        return INV_OK;
-    case INV_ENTRY_RESERVE:
-    case INV_ENTRY_COMMIT:
-    case INV_ENTRY_SHIP:
-    case INV_ENTRY_RELEASE:
-    case INV_ENTRY_CANCEL:
-    case INV_ENTRY_EXTEND:
-    case INV_ENTRY_EXPIRE:
-    case INV_ENTRY_TOMBSTONE:
-        return replay_hold(store, effect, time_ms, lsn, record_end);
+        return effect->body_hash == INV_NAME_SKU && effect->blob.length >= 1 &&
+               effect->blob.length <= INV_SKU_BYTES_MAX;
     case INV_ENTRY_RECEIVE:
     case INV_ENTRY_ISSUE:
     case INV_ENTRY_ADJUST:
     case INV_ENTRY_COUNT:
     case INV_ENTRY_POLICY:
-        if (effect->line_count != 1) return INV_LOG_CORRUPT;
-        result = inv_apply_rows(store, NULL, effect);
-        if (result != INV_OK || !effect->id.present) return result;
-        return replay_op(store, effect, &effect->id, inv_sku_stripe(store, effect->lines[0].sku),
-                         time_ms, lsn);
-    default:
-        return INV_FORMAT_UNKNOWN;
+        return effect->line_count == 1;
+    case INV_ENTRY_RESERVE:
+        if (effect->line_count > 1) inv_replay_queue_note_cart(state->queue, hash);
+        return effect->line_count == 1 && effect->id.present && !effect->op_id.present;
+    case INV_ENTRY_COMMIT:
+    case INV_ENTRY_SHIP:
+    case INV_ENTRY_RELEASE:
+    case INV_ENTRY_CANCEL:
+    case INV_ENTRY_EXPIRE:
+        return effect->line_count == 1 && effect->id.present && !effect->op_id.present &&
+               !is_elsewhere(state, effect, hash);
+    default: /* EXTEND names no line, so its stripe is known by its id only */
+        return false;
     }
+}
+
+static inv_result replay_tick(replay *state, const inv_effect *effect,
+                              const inv_replay_place *place) {
+    inv_store *store = state->store;
+    const inv_effect_tick before = state->tick;
+    if (!inv_effect_decode_tick(effect->blob, &state->tick)) return INV_LOG_CORRUPT;
+    /* Live code forgets after the tick is logged, and a late commit may come in between: it has
+     * finished forgetting by the next tick. */
+    if (state->ticked) inv_forget(store, before.window_start_ms, before.forgotten_lsn);
+    state->ticked = true;
+    state->tick_ms = place->time_ms;
+    inv_mark_ended(store, place->record_end, place->time_ms);
+    atomic_store_explicit(&store->ids_lsn, place->record_end, memory_order_relaxed);
+    return INV_OK;
+}
+
+/* Applies an entry, or has it wait for others to be applied with. */
+static inv_result replay_entry(replay *state, const inv_effect *effect, inv_replay_place *place) {
+    inv_store *store = state->store;
+    bool tick = effect->kind == INV_ENTRY_CLOCK_TICK;
+    bool known = numbers_known(store, effect);
+    uint64_t hash = known && !tick ? inv_replay_hash(store, effect) : 0;
+    if (known && may_wait(state, effect, hash)) {
+        place->stripe = effect->kind == INV_ENTRY_NAME
+                            ? (uint32_t)hash & (store->stripe_count - 1)
+                            : inv_sku_stripe(store, effect->lines[0].sku);
+        inv_replay_queue_put(state->queue, effect, hash, place);
+        return INV_OK;
+    }
+    state->failure = inv_replay_queue_drain(state->queue);
+    if (state->failure.result != INV_OK) return state->failure.result;
+    inv_result result = !known ? INV_LOG_CORRUPT
+                        : tick ? replay_tick(state, effect, place)
+                               : inv_replay_apply(store, effect, hash, place);
+    if (result != INV_OK)
+        state->failure = (inv_replay_failure){result, effect->kind, *place};
+    return result;
 }
 
 static inv_result replay_record(void *argument, const inv_wal_record *record, inv_error *error) {
     replay *state = argument;
     inv_recovery *found = &state->store->recovery;
-    uint64_t record_end = record->lsn + inv_wal_record_bytes(record->payload_bytes);
+    inv_replay_place place = {
+        .record_lsn = record->lsn,
+        .record_end = record->lsn + inv_wal_record_bytes(record->payload_bytes),
+        .stripe = INV_NUMBER_NONE};
     found->records_replayed++;
     if (record->type != INV_WAL_CHANGES) return INV_OK;
     if (record->payload_bytes < INV_WAL_CHANGES_PREFIX_BYTES)
         return inv_fail(error, INV_LOG_CORRUPT, 0, "record at lsn %llu: payload too short",
                         (unsigned long long)record->lsn);
-    uint64_t time_ms = inv_load_u64(record->payload), at = INV_WAL_CHANGES_PREFIX_BYTES;
-    state->engine_ms = inv_max_u64(state->engine_ms, time_ms);
+    uint64_t at = INV_WAL_CHANGES_PREFIX_BYTES;
+    place.time_ms = inv_load_u64(record->payload);
+    state->engine_ms = inv_max_u64(state->engine_ms, place.time_ms);
     while (at < record->payload_bytes) {
         inv_effect effect;
+        effect.kind = 0; /* of an entry too short to have one */
         uint64_t bytes =
             inv_effect_decode(record->payload + at, record->payload_bytes - at, &effect);
-        inv_result result = INV_LOG_CORRUPT;
+        place.offset = (uint32_t)at;
+        place.stripe = INV_NUMBER_NONE;
         at += bytes;
-        if (bytes != 0)
-            result = replay_entry(state, &effect, time_ms,
-                                  record->lsn + INV_WAL_RECORD_HEADER_BYTES + at, record_end);
-        if (result != INV_OK)
-            return inv_fail(error, result, 0,
-                            "record at lsn %llu: entry of kind %u at offset %llu does not apply",
-                            (unsigned long long)record->lsn, effect.kind,
-                            (unsigned long long)(at - bytes));
+        place.lsn = record->lsn + INV_WAL_RECORD_HEADER_BYTES + at;
+        if (bytes == 0) {
+            state->failure = (inv_replay_failure){INV_LOG_CORRUPT, effect.kind, place};
+            return INV_LOG_CORRUPT;
+        }
+        inv_result result = replay_entry(state, &effect, &place);
+        if (result != INV_OK) return result;
         found->entries_replayed++;
     }
-    return INV_OK;
+    return inv_replay_queue_has_failed(state->queue) ? INV_LOG_CORRUPT : INV_OK;
+}
+
+/* The failure of the entry that comes first in the log, whoever met another one first. */
+static inv_result fail_at(const inv_wal_chain *chain, const inv_replay_failure *failure,
+                          inv_error *error) {
+    uint64_t lsn = failure->place.record_lsn;
+    memset(error, 0, sizeof *error);
+    error->lsn = lsn;
+    for (uint64_t i = 0; i < chain->link_count; i++)
+        if (chain->links[i].header.base_lsn <= lsn) error->segment = chain->links[i].header.number;
+    return inv_fail(error, failure->result, 0,
+                    "record at lsn %llu: entry of kind %u at offset %u does not apply",
+                    (unsigned long long)lsn, failure->kind, failure->place.offset);
 }
 
 /* ---- after the replay
@@ -246,17 +171,13 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
 typedef struct arming {
     inv_store *store;
     uint32_t stripe;
-    inv_result result;
 } arming;
 
 static bool arm_again(void *argument, inv_ref ref, inv_hold *hold) {
     arming *state = argument;
     inv_store *store = state->store;
     if (hold->state != INV_STATE_HELD || (hold->kind & INV_HOLD_OP)) return true;
-    state->result = inv_apply_reserve_wheel(store, state->stripe);
-    if (state->result != INV_OK) return false;
-    inv_wheel *wheel = store->stripes[state->stripe].wheel;
-    inv_wheel_add(wheel, &store->pool, ref);
+    inv_wheel_add(store->stripes[state->stripe].wheel, &store->pool, ref);
     return true;
 }
 
@@ -269,25 +190,55 @@ static bool lowest_deadline(void *argument, inv_ref ref, inv_hold *hold) {
     return true;
 }
 
-/* Builds wheels from deadlines. A hold may be due already: it died before the crash could log it.
+/* Builds a wheel from deadlines. A hold may be due already: it died before the crash could log it.
  */
-static inv_result build_wheels(inv_store *store, uint64_t engine_ms) {
-    for (uint32_t i = 0; i < store->stripe_count; i++) {
-        inv_stripe *stripe = &store->stripes[i];
-        uint64_t lowest = UINT64_MAX;
-        if (stripe->home.held_count == 0) continue;
-        inv_hold_walk(&store->holds, &stripe->home, lowest_deadline, &lowest);
-        arming state = {store, i, inv_apply_reserve_wheel(store, i)};
-        if (state.result != INV_OK) return state.result;
-        stripe->home.held_count = 0;
-        inv_wheel_init(stripe->wheel, inv_min_u64(engine_ms, lowest - 1));
-        inv_hold_walk(&store->holds, &stripe->home, arm_again, &state);
-        if (state.result != INV_OK) return state.result;
-        stripe->home.held_count = (uint32_t)stripe->wheel->count;
-        atomic_store_explicit(&store->next_due[i], inv_wheel_next(stripe->wheel, &store->pool),
-                              memory_order_release);
-    }
+static inv_result build_wheel(inv_store *store, uint32_t index, uint64_t engine_ms) {
+    inv_stripe *stripe = &store->stripes[index];
+    uint64_t lowest = UINT64_MAX;
+    if (stripe->home.held_count == 0) return INV_OK;
+    inv_hold_walk(&store->holds, &stripe->home, lowest_deadline, &lowest);
+    inv_result result = inv_apply_reserve_wheel(store, index);
+    if (result != INV_OK) return result;
+    arming state = {store, index};
+    inv_wheel_init(stripe->wheel, inv_min_u64(engine_ms, lowest - 1));
+    inv_hold_walk(&store->holds, &stripe->home, arm_again, &state);
+    stripe->home.held_count = (uint32_t)stripe->wheel->count;
+    atomic_store_explicit(&store->next_due[index], inv_wheel_next(stripe->wheel, &store->pool),
+                          memory_order_release);
     return INV_OK;
+}
+
+typedef struct wheels { /* of all stripes, taken one by one by whoever is free */
+    inv_store *store;
+    uint64_t engine_ms;
+    _Atomic uint32_t next; /* stripe */
+    _Atomic int result;    /* an inv_result; not INV_OK: some stripe has no wheel */
+} wheels;
+
+static void build_some(void *argument) {
+    wheels *all = argument;
+    for (;;) {
+        uint32_t index = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed);
+        if (index >= all->store->stripe_count) return;
+        inv_result result = build_wheel(all->store, index, all->engine_ms);
+        if (result == INV_OK) continue;
+        atomic_store_explicit(&all->result, (int)result, memory_order_relaxed);
+        return;
+    }
+}
+
+/* Many holds are worth a second thread here too. */
+static inv_result build_wheels(inv_store *store, uint64_t engine_ms) {
+    const inv_threads *threads = &store->env->threads;
+    wheels all = {.store = store, .engine_ms = engine_ms};
+    uint64_t held = 0;
+    void *thread = NULL;
+    for (uint32_t i = 0; i < store->stripe_count; i++) held += store->stripes[i].home.held_count;
+    if (threads->start != NULL && (held >= SHARED_HOLDS || store->env->replay_part_entries != 0))
+        thread = threads->start(threads->context, build_some, &all);
+    build_some(&all);
+    if (thread != NULL) threads->join(threads->context, thread);
+    return (inv_result)atomic_load_explicit(&all.result, memory_order_relaxed);
 }
 
 static void delete_files(inv_store *store, const inv_wal_chain *chain) {
@@ -426,8 +377,14 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
                              inv_wal_verdict *verdict, inv_error *error) {
     verdict->end_lsn = verdict->relog_lsn = verdict->durable = INV_WAL_LSN_FIRST;
     if (chain->link_count == 0) return INV_OK;
+    state->queue = inv_replay_queue_create(store);
+    if (state->queue == NULL) return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the replay");
     store->replaying = true;
     inv_result result = inv_wal_scan(chain, replay_record, state, verdict, error);
+    inv_replay_failure failure = inv_replay_queue_drain(state->queue);
+    inv_replay_queue_destroy(state->queue);
+    if (failure.result == INV_OK) failure = state->failure;
+    if (failure.result != INV_OK) return fail_at(chain, &failure, error);
     if (result == INV_OK && state->ticked)
         inv_forget(store, state->tick.window_start_ms, state->tick.forgotten_lsn);
     store->replaying = false;
