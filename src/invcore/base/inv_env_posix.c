@@ -201,9 +201,9 @@ static void *real_alloc(void *context, size_t bytes) {
     if (bytes > SIZE_MAX / 2) return NULL; /* the roundings below must not wrap */
     if (bytes >= MAPPED_BLOCK_BYTES_MIN) return large_alloc(mappings, bytes);
     size_t rounded = bytes == 0 ? INV_CACHE_LINE : (size_t)inv_align_u64(bytes, INV_CACHE_LINE);
-    void *block = is_heap_block(bytes) ? inv_heap_alloc(&mappings->heap, bytes)
-                                       : aligned_alloc(INV_CACHE_LINE, rounded);
-    if (block != NULL) memset(block, 0, bytes);
+    if (is_heap_block(bytes)) return inv_heap_alloc(&mappings->heap, bytes);
+    void *block = aligned_alloc(INV_CACHE_LINE, rounded);
+    if (block != NULL) memset(block, 0, rounded);
     return block;
 }
 

@@ -128,6 +128,8 @@ static bool add_chunk(inv_heap *heap, uint64_t size) {
     inv_heap_block *block = (inv_heap_block *)((uintptr_t)chunk + CHUNK_HEADER_BYTES);
     uint64_t usable = room / BLOCK_ALIGN * BLOCK_ALIGN;
     ((inv_heap_block *)((uintptr_t)block + usable))->size = 0;
+    heap->fresh = (uintptr_t)block + sizeof *block;
+    heap->fresh_end = (uintptr_t)block + usable;
     give_range(heap, block, usable, FIRST);
     heap->chunk_count++;
     if (heap->chunk_bytes < INV_HEAP_CHUNK_BYTES_MAX) heap->chunk_bytes *= 2;
@@ -162,8 +164,17 @@ void *inv_heap_alloc(inv_heap *heap, size_t bytes) {
     block->size = size | first;
     if (left > 0) give_range(heap, block_after(block), left, 0);
     heap->used_bytes += size;
+    /* Bytes at or above `fresh` are zero. It stays above the header and links of what is left. */
+    uintptr_t payload = (uintptr_t)block + BLOCK_HEADER_BYTES, dirty_end = payload + bytes;
+    uintptr_t links_end = (uintptr_t)block + size + sizeof *block;
+    if ((uintptr_t)block < heap->fresh_end && links_end > heap->fresh) {
+        if (dirty_end > heap->fresh)
+            dirty_end = heap->fresh > payload ? heap->fresh : payload;
+        heap->fresh = links_end;
+    }
     inv_lock_give(&heap->lock);
-    return (uint8_t *)block + BLOCK_HEADER_BYTES;
+    memset((void *)payload, 0, dirty_end - payload);
+    return (void *)payload;
 }
 
 /* Drops the pages that the range [from, to) has just made free, inside the free block around it. The
@@ -205,6 +216,7 @@ void inv_heap_free(inv_heap *heap, void *pointer) {
         list_remove(heap, block);
         heap->chunk_count--;
         gone = (heap_chunk *)((uintptr_t)block - CHUNK_HEADER_BYTES);
+        if (heap->fresh_end == (uintptr_t)block + size) heap->fresh = heap->fresh_end = 0;
     } else {
         drop_pages(heap, block, from, to);
     }

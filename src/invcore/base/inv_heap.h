@@ -30,7 +30,7 @@ typedef struct inv_heap_block inv_heap_block;
 
 /* All fields under `lock`. */
 typedef struct inv_heap {
-    void *(*map)(void *context, size_t bytes); /* a chunk, 64-byte aligned; NULL: no memory */
+    void *(*map)(void *context, size_t bytes); /* a chunk of zeros, 64-byte aligned, or NULL */
     void (*unmap)(void *context, void *chunk, size_t bytes);
     void (*drop)(void *context, void *pages, size_t bytes);
     void *context;
@@ -38,7 +38,8 @@ typedef struct inv_heap {
     uint32_t doublings;                   /* bit d set: classes[d] is not 0 */
     uint32_t classes[INV_HEAP_DOUBLINGS]; /* bit c set: free[d][c] is not empty */
     inv_heap_block *free[INV_HEAP_DOUBLINGS][INV_HEAP_CLASSES];
-    size_t chunk_bytes;  /* of the next chunk */
+    uintptr_t fresh, fresh_end; /* of the newest chunk, never handed out: still zero */
+    size_t chunk_bytes;         /* of the next chunk */
     uint64_t used_bytes; /* in blocks handed out, headers included */
     uint64_t chunk_count;
 } inv_heap;
@@ -49,8 +50,8 @@ void inv_heap_init(inv_heap *heap, void *(*map)(void *context, size_t bytes),
                    void (*unmap)(void *context, void *chunk, size_t bytes),
                    void (*drop)(void *context, void *pages, size_t bytes), void *context);
 
-/* A block of at least `bytes` (1 to INV_HEAP_BLOCK_BYTES_MAX), 64-byte aligned, NOT zeroed. NULL: no
- * memory, nothing has changed. */
+/* `bytes` zeros (1 to INV_HEAP_BLOCK_BYTES_MAX), 64-byte aligned; memory that was never used before is
+ * not touched. NULL: no memory, nothing has changed. */
 void *inv_heap_alloc(inv_heap *heap, size_t bytes);
 void inv_heap_free(inv_heap *heap, void *pointer);
 

@@ -9,11 +9,12 @@
  */
 #include "inv_replay.h"
 
+#define QUEUE_FROM_ENTRIES 4096u /* a shorter log is replayed one by one: no queue to be made */
 #define SHARED_HOLDS 65536u /* wheels for at least so many are built by two threads */
 
 typedef struct replay {
     inv_store *store;
-    inv_replay_queue *queue;
+    inv_replay_queue *queue;    /* NULL: not yet, or no memory: entries are applied one by one */
     inv_replay_failure failure; /* where the log stopped making sense */
     uint64_t engine_ms;         /* highest decision time seen */
     inv_effect_tick tick;       /* the last one */
@@ -94,20 +95,40 @@ static inv_result replay_tick(replay *state, const inv_effect *effect,
     return INV_OK;
 }
 
+static bool note_known(void *argument, inv_ref ref, inv_hold *hold) {
+    replay *state = argument;
+    inv_store *store = state->store;
+    (void)ref;
+    inv_replay_queue_note_cart(
+        state->queue, inv_hold_hash(store->key, inv_seller_tweak_of(store, hold->seller),
+                                    (hold->kind & INV_HOLD_OP) != 0,
+                                    inv_hold_text(&store->holds, hold), hold->id));
+    return true;
+}
+
+/* From here on entries wait in windows. Reservations there are by now may be carts, for all it
+ * knows. */
+static void begin_queue(replay *state) {
+    inv_store *store = state->store;
+    state->queue = inv_replay_queue_create(store);
+    for (uint32_t i = 0; state->queue != NULL && i < store->stripe_count; i++)
+        inv_hold_walk(&store->holds, &store->stripes[i].home, note_known, state);
+}
+
 /* Applies an entry, or has it wait for others to be applied with. */
 static inv_result replay_entry(replay *state, const inv_effect *effect, inv_replay_place *place) {
     inv_store *store = state->store;
     bool tick = effect->kind == INV_ENTRY_CLOCK_TICK;
     bool known = numbers_known(store, effect);
     uint64_t hash = known && !tick ? inv_replay_hash(store, effect) : 0;
-    if (known && may_wait(state, effect, hash)) {
+    if (state->queue != NULL && known && may_wait(state, effect, hash)) {
         place->stripe = effect->kind == INV_ENTRY_NAME
                             ? (uint32_t)hash & (store->stripe_count - 1)
                             : inv_sku_stripe(store, effect->lines[0].sku);
         inv_replay_queue_put(state->queue, effect, hash, place);
         return INV_OK;
     }
-    state->failure = inv_replay_queue_drain(state->queue);
+    if (state->queue != NULL) state->failure = inv_replay_queue_drain(state->queue);
     if (state->failure.result != INV_OK) return state->failure.result;
     inv_result result = !known ? INV_LOG_CORRUPT
                         : tick ? replay_tick(state, effect, place)
@@ -124,6 +145,9 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
         .record_lsn = record->lsn,
         .record_end = record->lsn + inv_wal_record_bytes(record->payload_bytes),
         .stripe = INV_NUMBER_NONE};
+    if (state->queue == NULL && (found->entries_replayed >= QUEUE_FROM_ENTRIES ||
+                                 state->store->env->replay_part_entries != 0))
+        begin_queue(state);
     found->records_replayed++;
     if (record->type != INV_WAL_CHANGES) return INV_OK;
     if (record->payload_bytes < INV_WAL_CHANGES_PREFIX_BYTES)
@@ -149,7 +173,8 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
         if (result != INV_OK) return result;
         found->entries_replayed++;
     }
-    return inv_replay_queue_has_failed(state->queue) ? INV_LOG_CORRUPT : INV_OK;
+    bool failed = state->queue != NULL && inv_replay_queue_has_failed(state->queue);
+    return failed ? INV_LOG_CORRUPT : INV_OK;
 }
 
 /* The failure of the entry that comes first in the log, whoever met another one first. */
@@ -377,11 +402,10 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
                              inv_wal_verdict *verdict, inv_error *error) {
     verdict->end_lsn = verdict->relog_lsn = verdict->durable = INV_WAL_LSN_FIRST;
     if (chain->link_count == 0) return INV_OK;
-    state->queue = inv_replay_queue_create(store);
-    if (state->queue == NULL) return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the replay");
     store->replaying = true;
     inv_result result = inv_wal_scan(chain, replay_record, state, verdict, error);
-    inv_replay_failure failure = inv_replay_queue_drain(state->queue);
+    inv_replay_failure failure = {.result = INV_OK};
+    if (state->queue != NULL) failure = inv_replay_queue_drain(state->queue);
     inv_replay_queue_destroy(state->queue);
     if (failure.result == INV_OK) failure = state->failure;
     if (failure.result != INV_OK) return fail_at(chain, &failure, error);
