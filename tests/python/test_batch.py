@@ -357,3 +357,35 @@ def test_a_batch_is_durable_when_it_returns() -> None:
                 rows, np.full(n, NONE, "uint16"), np.ones(n, "int64"), ids, ttl_ms=60_000
             ).tolist()
         ) == {13}
+
+
+def test_columns_changed_during_a_call_hurt_no_row(inv: inventory.Inventory) -> None:
+    """The caller's threads may write to the arrays: another row then, but never a broken one."""
+    skus, places = load(inv, 2**31 - 1)
+    n = 50_000
+    rows, turn = skus[np.arange(n) % len(skus)], np.arange(n)
+    ids = np.zeros((n, 16), "uint8")
+    over = threading.Event()
+
+    def scribble() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            ids[:, :4] = np.frombuffer(np.uint32(number).tobytes(), "uint8")
+            rows[:] = skus[(turn + number) % len(skus)]
+
+    scribbler = threading.Thread(target=scribble)
+    scribbler.start()
+    try:
+        for key in range(10):
+            ids[:, 4:8] = np.frombuffer(np.uint32(key).tobytes(), "uint8")
+            ids[:, 8:12] = turn.astype("uint32").view("uint8").reshape(n, 4)
+            at = np.full(n, places[0])
+            codes = inv.reserve_batch(rows, at, np.ones(n, "int64"), ids, ttl_ms=60_000)
+            assert not codes.any()
+            inv.release_batch(ids)
+    finally:
+        over.set()
+        scribbler.join()
+    report = inv.verify()
+    assert report.ok, report.problems
