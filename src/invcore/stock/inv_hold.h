@@ -180,7 +180,7 @@ static inline void inv_hold_prefetch_ended(const inv_holds *holds, const inv_hol
     if (home->ended_last != 0) INV_PREFETCH(inv_pool_at(holds->pool, home->ended_last));
 }
 static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold_home *home) {
-    inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_RELAXED);
+    inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_ACQUIRE);
     if (slot == 0) return;
     INV_PREFETCH(inv_pool_at(holds->pool, slot & ~63u));
     INV_PREFETCH(inv_pool_at(holds->pool, slot));
