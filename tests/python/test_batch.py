@@ -389,3 +389,36 @@ def test_columns_changed_during_a_call_hurt_no_row(inv: inventory.Inventory) -> 
         scribbler.join()
     report = inv.verify()
     assert report.ok, report.problems
+
+
+class Exported:
+    """An Arrow array of whose producer nothing but the export is known."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+        return self.array.__arrow_c_array__(requested_schema)
+
+
+def test_nulls_of_any_arrow_array(inv: inventory.Inventory) -> None:
+    names = pa.array(["no", None, *(f"N{n}" for n in range(20)), None])
+    assert inv.sku_ids(Exported(names[2:-1]), create=True).tolist() == inv.sku_ids(
+        [f"N{n}" for n in range(20)]
+    ).tolist()
+    for part in (names, names[1:5], names[9:]):
+        with pytest.raises(errors.BadRequest, match="nulls"):
+            inv.sku_ids(Exported(part), create=True)
+
+
+def test_unknown_locations_of_any_sequence(inv: inventory.Inventory) -> None:
+    class Labelled(list[str]):
+        """As a pandas Series whose index starts at 10."""
+
+        def __getitem__(self, label: Any) -> Any:
+            raise KeyError(label)
+
+    inv.location_ids(["LON"], create=True)
+    for names in (Labelled(["LON", "NOWHERE"]), iter(["LON", "NOWHERE"]), pa.array(["NOWHERE"])):
+        with pytest.raises(errors.UnknownLocation, match="NOWHERE"):
+            inv.location_ids(names)
