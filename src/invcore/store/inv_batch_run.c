@@ -228,7 +228,8 @@ static int choose_row(const inv_table *table, uint32_t place, uint32_t location,
 static int open_hold(inv_store *store, const inv_hold_key *key, uint32_t home, int code,
                      inv_ref *out_ref) {
     inv_hold_shard *shard = inv_holds_shard(&store->holds, key->hash);
-    if (inv_holds_find_locked(&store->holds, shard, key) != 0)
+    if (inv_holds_find_locked(&store->holds, shard, key) != 0 &&
+        !INV_PLANTED(INV_PLANT_BATCH_ID_UNCHECKED))
         code = ROW_LONG_WAY;
     else if (inv_id_is_stale(store, key))
         code = INV_STALE_ID;
@@ -275,7 +276,8 @@ static int reserve_row(inv_run *run, const inv_batch_view *view, size_t row,
     code = open_hold(store, &key, hint->stripe, code, &ref);
     if (code != INV_OK) return code;
 
-    inv_run_touch(run, hint->stripe); /* before the time is read: see touch_and_look */
+    if (!INV_PLANTED(INV_PLANT_BATCH_NO_TOUCH))
+        inv_run_touch(run, hint->stripe); /* before the time is read: see touch_and_look */
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire);
     uint64_t deadline = inv_stripe_time(store, hint->stripe, now) + ttl_ms - run->time_ms;
     INV_ASSERT(deadline > 0 && deadline <= UINT32_MAX);
