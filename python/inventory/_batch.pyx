@@ -65,6 +65,8 @@ cdef object level_dtype():
 cdef object column(object value, str field, str dtype, Py_ssize_t count=-1):
     """The value as a contiguous array of that dtype; `count` rows, or any number when negative."""
     np = numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise _BadRequest(f"{field}: has masked values", field=field)
     array = np.asarray(value)
     shape = "[n, 16]" if field.endswith("_ids") and dtype == "uint8" else "[n]"
     if array.dtype != dtype:

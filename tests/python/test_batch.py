@@ -422,3 +422,34 @@ def test_unknown_locations_of_any_sequence(inv: inventory.Inventory) -> None:
     for names in (Labelled(["LON", "NOWHERE"]), iter(["LON", "NOWHERE"]), pa.array(["NOWHERE"])):
         with pytest.raises(errors.UnknownLocation, match="NOWHERE"):
             inv.location_ids(names)
+
+
+def test_arrays_of_every_kind(inv: inventory.Inventory) -> None:
+    skus, places = load(inv, 10)
+    n = 30
+    wide = np.zeros((n, 40), "uint8")
+    wide[:, 4:20] = ids_of(*range(n))
+    rows = np.repeat(skus[:n], 2)[::2]
+    at = np.tile(places[:1], 2 * n)[::-2]
+    qty = np.arange(1, n + 1, dtype="int64")[::-1] % 5
+    for array in (rows, at, qty):
+        array.setflags(write=False)
+    codes = inv.reserve_batch(rows, at, qty, wide[:, 4:20], ttl_ms=np.full(n, 1000, "uint32"))
+    assert codes.tolist() == [30 if q == 0 else 0 for q in qty]
+    assert inv.availability_batch(rows, at)["held"].tolist() == qty.tolist()
+    assert set(inv.release_batch(np.asfortranarray(wide[:, 4:20])).tolist()) == {0, 20}
+    with pytest.raises(TypeError, match="sku_ids must be uint32"):
+        inv.availability_batch(rows.astype(">u4"), at)
+    with pytest.raises(TypeError, match="location_ids must be uint16"):
+        inv.availability_batch(rows, at.astype(">u2"))
+
+
+def test_masked_rows_are_no_rows(inv: inventory.Inventory) -> None:
+    skus, places = load(inv, 10)
+    at = np.full(2, places[0])
+    whole = np.ma.masked_array(int64(1, 1), mask=False)  # type: ignore[no-untyped-call]
+    assert inv.receive_batch(skus[:2], at, whole).tolist() == [0, 0]
+    holes = np.ma.masked_array(int64(1, 1), mask=[False, True])  # type: ignore[no-untyped-call]
+    with pytest.raises(errors.BadRequest, match="qty: has masked values"):
+        inv.receive_batch(skus[:2], at, holes)
+    assert inv.availability(SKUS[0], "LON").on_hand == 11
