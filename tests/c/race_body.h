@@ -103,6 +103,38 @@ RACE_HELPER const char *race_same_key(uint32_t thread_count, uint64_t round_coun
     return race_rounds_close(&rounds);
 }
 
+/* ---- one id, released before and while it is reserved ---------------------------------------- */
+
+RACE_HELPER void race_act_tombstone(race_runner *runner, uint64_t round) {
+    char id[16];
+    race_id(round, id);
+    inv_line line = race_line(runner->rounds->sku, 0, 1);
+    inv_command command = race_by_id(INV_CMD_RELEASE, id);
+    command.tombstone = true;
+    if (runner->index % 2) command = race_reserve(id, &line, 1, 3600000);
+    runner->code = race_do(&runner->rounds->world, &command, NULL);
+}
+
+RACE_HELPER const char *race_tombstones(uint32_t thread_count, uint64_t round_count) {
+    static race_rounds rounds;
+    race_rounds_open(&rounds, thread_count, race_act_tombstone);
+    race_world *w = &rounds.world;
+    race_receive(w, rounds.sku, 0, 1000000);
+    for (uint64_t round = 1; round <= round_count && !atomic_load(&w->problem.found); round++) {
+        race_round(&rounds, round);
+        uint32_t known = race_count(&rounds, INV_OK) + race_count(&rounds, INV_REPLAYED) +
+                         race_count(&rounds, INV_ALREADY_RELEASED);
+        if (known != thread_count || race_count(&rounds, INV_OK) < 1 ||
+            race_count(&rounds, INV_OK) > 2)
+            race_report(&w->problem, "round %" PRIu64 ": %u effects, %u codes that may be", round,
+                        race_count(&rounds, INV_OK), known);
+    }
+    inv_stock_level level = race_level(w, rounds.sku, 0);
+    if (level.reserved != 0)
+        race_report(&w->problem, "%" PRId64 " units are still promised", level.reserved);
+    return race_rounds_close(&rounds);
+}
+
 /* ---- one op_id, many calls: one of them has it ----------------------------------------------- */
 
 /* Every thread uses the op_id of the round for something of its own: a receipt, or a part

@@ -234,6 +234,7 @@ inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
     memset(hold, 0, sizeof *hold);
     hold->seller = (uint16_t)key->seller;
     if (key->op) hold->kind |= INV_HOLD_OP;
+    if (key->no_body) hold->kind |= INV_HOLD_NO_BODY;
     if (text == 0) {
         memcpy(hold->id, key->uuid, 16);
     } else {

@@ -124,6 +124,7 @@ typedef struct inv_hold_key {
     uint8_t uuid[16];
     uint32_t seller; /* INV_NUMBER_NONE: an unknown seller, nothing of his is known */
     bool op;
+    bool no_body; /* for creating: INV_HOLD_NO_BODY */
 } inv_hold_key;
 
 INV_MUST_USE inv_result inv_holds_init(inv_holds *holds, inv_pool *pool, inv_lanes *lanes,
