@@ -175,7 +175,6 @@ cdef class BatchStore(Store):
         cdef ArrowArray *array = NULL
         cdef bytes format = b""
         memset(&owner, 0, sizeof(owner))
-        self._handle.usable()
         if not isinstance(create, bool):
             raise TypeError(f"create must be bool, not {type(create).__name__}")
         if seller is not _DEFAULT_SELLER:
@@ -197,6 +196,7 @@ cdef class BatchStore(Store):
                 raise _BadRequest("names: has nulls", field="names")
             found = numpy().empty(array.length, "uint32")
         numbers = <uint32_t *>data_of(found)
+        self._handle.usable()  # after the caller's code has run, which may have closed the store
         self._handle.inside += 1
         try:
             if arrow is None:
@@ -279,11 +279,15 @@ cdef class BatchStore(Store):
         cdef uint32_t length = 0
         cdef list found = []
         self._handle.usable()
-        for i, number in enumerate(ids.tolist()):
-            if not invcore.inv_store_name(self._handle.store, kind, number, text, &length):
-                raise _BadRequest(f"{field}[{i}]: there is no number {number}",
-                                  field=f"{field}[{i}]", figure=number)
-            found.append(text[:length].decode())
+        self._handle.inside += 1
+        try:
+            for i, number in enumerate(ids.tolist()):
+                if not invcore.inv_store_name(self._handle.store, kind, number, text, &length):
+                    raise _BadRequest(f"{field}[{i}]: there is no number {number}",
+                                      field=f"{field}[{i}]", figure=number)
+                found.append(text[:length].decode())
+        finally:
+            self._handle.leave()
         return found
 
     # ---- changes ----------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import random
 import sys
 import threading
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,7 @@ SKUS = [f"SKU-{number}" for number in range(40)]
 LOCATIONS = ["LON", "PAR", "OSL"]
 BATCH_ROWS = 40  # more than one run of the core
 ANY_PLACE = 0xFFFF
+INSUFFICIENT = 10
 TTL_MS = 3_600_000  # nothing expires by itself: every change is a call's
 
 
@@ -47,7 +50,9 @@ class Traffic:
         """One whole line in one write(2): what is written outlives the process."""
         os.write(self.ledger, b"\n" + json.dumps(fields).encode() + b"\n")
 
-    def write_rows(self, events: list[str], kind: str, keys: list[str], bodies: list[object]) -> None:
+    def write_rows(
+        self, events: list[str], kind: str, keys: list[str], bodies: Sequence[object]
+    ) -> None:
         rows = zip(events, keys, bodies, strict=True)
         lines = [json.dumps([event, kind, key, body]) for event, key, body in rows]
         os.write(self.ledger, ("\n" + "\n".join(lines) + "\n").encode())
@@ -117,7 +122,9 @@ class Traffic:
         count = self.random.randint(1, BATCH_ROWS)
         return [str(uuid.UUID(int=self.random.getrandbits(128), version=4)) for _ in range(count)]
 
-    def call_rows(self, kind: str, keys: list[str], bodies: list[object], *columns: object) -> list[int]:
+    def call_rows(
+        self, kind: str, keys: list[str], bodies: Sequence[object], *columns: Any
+    ) -> list[int]:
         """One batch; the ids and the options of the kind come last."""
         ids = np.frombuffer(b"".join(uuid.UUID(key).bytes for key in keys), "uint8").reshape(-1, 16)
         self.write_rows(["begin"] * len(keys), kind, keys, bodies)
@@ -128,12 +135,13 @@ class Traffic:
             codes = call(*columns, ids, ttl_ms=TTL_MS)
         else:
             codes = call(ids)
-        events = ["refused" if code == inventory.InsufficientStock.code else "done" for code in codes]
-        assert set(codes.tolist()) <= {0, inventory.InsufficientStock.code}, codes
+        found: list[int] = codes.tolist()
+        assert set(found) <= {0, INSUFFICIENT}, found
+        events = ["refused" if code == INSUFFICIENT else "done" for code in found]
         self.write_rows(events, kind, keys, [None] * len(keys))
-        return codes.tolist()
+        return found
 
-    def lines(self, count: int, places: list[str | None], most: int) -> tuple[list[object], ...]:
+    def lines(self, count: int, places: Sequence[str | None], most: int) -> tuple[Any, ...]:
         """What is asked for: as the ledger has it, and as columns."""
         which = [self.random.randrange(len(SKUS)) for _ in range(count)]
         where = [self.random.choice(places) for _ in range(count)]
@@ -156,7 +164,7 @@ class Traffic:
 
     def receive_rows(self) -> None:
         keys = self.next_rows()
-        lines, *columns = self.lines(len(keys), list(LOCATIONS), 10)
+        lines, *columns = self.lines(len(keys), LOCATIONS, 10)
         self.call_rows("receive", keys, lines, *columns)
 
     def receive(self) -> None:

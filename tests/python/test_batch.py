@@ -403,9 +403,10 @@ class Exported:
 
 def test_nulls_of_any_arrow_array(inv: inventory.Inventory) -> None:
     names = pa.array(["no", None, *(f"N{n}" for n in range(20)), None])
-    assert inv.sku_ids(Exported(names[2:-1]), create=True).tolist() == inv.sku_ids(
-        [f"N{n}" for n in range(20)]
-    ).tolist()
+    assert (
+        inv.sku_ids(Exported(names[2:-1]), create=True).tolist()
+        == inv.sku_ids([f"N{n}" for n in range(20)]).tolist()
+    )
     for part in (names, names[1:5], names[9:]):
         with pytest.raises(errors.BadRequest, match="nulls"):
             inv.sku_ids(Exported(part), create=True)
@@ -453,3 +454,41 @@ def test_masked_rows_are_no_rows(inv: inventory.Inventory) -> None:
     with pytest.raises(errors.BadRequest, match="qty: has masked values"):
         inv.receive_batch(skus[:2], at, holes)
     assert inv.availability(SKUS[0], "LON").on_hand == 11
+
+
+def test_a_store_closed_by_what_gives_the_names() -> None:
+    """Whoever gives the names may close the store, or another thread while he takes his time."""
+    inv = inventory.open()
+
+    def names() -> Iterator[str]:
+        yield "TEE"
+        inv.close()
+        yield "MUG"
+
+    with pytest.raises(errors.StoreClosed):
+        inv.sku_ids(names(), create=True)  # type: ignore[arg-type]
+
+
+def test_a_store_closed_during_a_batch() -> None:
+    inv = inventory.open()
+    skus, places = load(inv, 2**31 - 1)
+    n = 400_000
+    ids = np.zeros((n, 16), "uint8")
+    ids[:, :4] = np.arange(n, dtype="uint32").view("uint8").reshape(n, 4)
+    rows, at = skus[np.arange(n) % len(skus)], np.full(n, places[0])
+    begun = threading.Event()
+    ended: list[object] = []
+
+    def work() -> None:
+        begun.set()
+        try:
+            ended.append(inv.reserve_batch(rows, at, np.ones(n, "int64"), ids, ttl_ms=60_000))
+        except errors.StoreClosed as closed:
+            ended.append(closed)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    begun.wait()
+    inv.close()
+    worker.join()
+    assert len(ended) == 1
