@@ -320,7 +320,10 @@ RACE_HELPER void race_book_row(race_worker *worker, uint8_t kind, uint32_t at) {
     inv_reply reply;
     memset(&reply, 0, sizeof reply);
     worker->codes[worker->row_codes[at] % 70]++;
-    if (worker->row_codes[at] != INV_OK || kind != INV_CMD_SHIP) return;
+    if (worker->row_codes[at] != INV_OK) return;
+    if (kind == INV_CMD_RECEIVE) worker->came += worker->row_qtys[at];
+    if (kind == INV_CMD_ISSUE) worker->went += worker->row_qtys[at];
+    if (kind != INV_CMD_SHIP) return;
     inv_text id = {worker->row_ids[at], 16}, no_seller = {NULL, 0};
     inv_result found = inv_store_reservation(stress->world.store, no_seller, id, true, &reply);
     if (found != INV_OK || reply.state != INV_STATE_SHIPPED)
@@ -332,7 +335,7 @@ RACE_HELPER void race_book_row(race_worker *worker, uint8_t kind, uint32_t at) {
 RACE_HELPER uint32_t race_batch(race_worker *worker) {
     static const uint8_t kinds[] = {INV_CMD_RESERVE, INV_CMD_RESERVE, INV_CMD_RESERVE,
                                     INV_CMD_COMMIT,  INV_CMD_SHIP,    INV_CMD_RELEASE,
-                                    INV_CMD_CANCEL};
+                                    INV_CMD_CANCEL,  INV_CMD_RECEIVE, INV_CMD_ISSUE};
     race_world *w = &worker->stress->world;
     uint32_t count = 1 + (uint32_t)inv_test_rng_below(&worker->rng, RACE_ROW_COUNT_MAX);
     inv_batch batch;
@@ -346,7 +349,8 @@ RACE_HELPER uint32_t race_batch(race_worker *worker) {
     batch.locations = worker->row_places;
     batch.qtys = worker->row_qtys;
     batch.ttls_ms = worker->row_ttls_ms;
-    batch.ids = (const uint8_t *)worker->row_ids;
+    bool stock = batch.kind == INV_CMD_RECEIVE || batch.kind == INV_CMD_ISSUE;
+    batch.ids = stock ? NULL : (const uint8_t *)worker->row_ids;
     for (uint32_t i = 0; i < count; i++) race_make_row(worker, batch.kind, i);
     inv_result result = inv_store_execute_batch(w->store, &batch, worker->row_codes, &lsn, &error);
     if (result != INV_OK) race_report(&w->problem, "batch: %s", inv_result_name(result));

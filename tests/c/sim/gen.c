@@ -305,12 +305,33 @@ static uint32_t gen_row_id(gen *g, uint32_t seller, bool known) {
     }
 }
 
+bool gen_has_names(const gen *g, uint32_t seller) {
+    if (g->m->location_rank_next == 0) return false;
+    for (uint32_t sku = seller; sku < g->options.sku_count; sku += g->options.seller_count)
+        if (g->m->sku_known[sku]) return true;
+    return false;
+}
+
+static void gen_stock_row(gen *g, uint32_t seller, model_command *out) {
+    model_line *line = &out->lines[0];
+    out->id = MODEL_NONE;
+    out->line_count = 1;
+    do {
+        gen_line(g, seller, 0, out->kind == INV_CMD_RECEIVE ? 40 : 12, line);
+    } while (!g->m->sku_known[line->sku] || g->m->location_rank[line->location] == MODEL_NONE);
+    if (out->kind == INV_CMD_ADJUST && gen_chance(g, 50) && line->qty > 0) line->qty = -line->qty;
+}
+
 void gen_row(gen *g, uint8_t kind, uint32_t seller, uint32_t account, model_command *out) {
     memset(out, 0, offsetof(model_command, lines));
     out->kind = kind;
     out->op_id = MODEL_NONE;
     out->account = account;
     bool reserve = kind == INV_CMD_RESERVE;
+    if (kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE || kind == INV_CMD_ADJUST) {
+        gen_stock_row(g, seller, out);
+        return;
+    }
     out->id = gen_row_id(g, seller, !reserve || gen_chance(g, 10));
     if (reserve || kind == INV_CMD_EXTEND) out->ttl_ms = gen_ttl(g);
     if ((reserve || kind == INV_CMD_EXTEND) && out->ttl_ms == 0) out->ttl_ms = 1; /* no default */

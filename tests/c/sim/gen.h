@@ -59,7 +59,8 @@ bool gen_chance(gen *g, uint32_t percent);
 void gen_command(gen *g, model_command *out);
 
 /* A command that may be a row of a batch: an id that is a UUID, one line if any, no options. All of
- * one kind, seller and account. */
+ * one kind, seller and account. Stock changes: at names the store has numbers for; is there any? */
+bool gen_has_names(const gen *g, uint32_t seller);
 void gen_row(gen *g, uint8_t kind, uint32_t seller, uint32_t account, model_command *out);
 
 /* Milliseconds to let pass: mostly few, now and then hours. */

@@ -220,12 +220,13 @@ static struct {
 static void run_fill_row(sim_run *run, uint32_t row) {
     const model_command *command = &columns.commands[row];
     const model_line *line = &command->lines[0];
-    gen_raw_id(&run->g, command->id, columns.ids[row]);
+    bool reserve = command->kind == INV_CMD_RESERVE;
+    if (command->id != MODEL_NONE) gen_raw_id(&run->g, command->id, columns.ids[row]);
     columns.ttls_ms[row] = (uint32_t)command->ttl_ms;
     columns.skus[row] = INV_NUMBER_NONE;
     columns.locations[row] = INV_LOCATION_NONE;
     columns.qtys[row] = line->qty;
-    if (command->kind != INV_CMD_RESERVE) return;
+    if (!reserve && command->id != MODEL_NONE) return;
     columns.skus[row] = run->g.sku_number[line->sku];
     if (line->location == MODEL_NONE) return;
     uint32_t number = run->g.location_number[line->location];
@@ -272,10 +273,14 @@ static bool run_see_row(sim_run *run, uint32_t row) {
 static bool run_columns(sim_run *run, uint32_t count) {
     static const uint8_t kinds[] = {INV_CMD_RESERVE, INV_CMD_RESERVE, INV_CMD_RESERVE,
                                     INV_CMD_COMMIT,  INV_CMD_SHIP,    INV_CMD_RELEASE,
-                                    INV_CMD_CANCEL,  INV_CMD_EXTEND};
-    uint8_t kind = kinds[gen_below(&run->g, sizeof kinds)];
+                                    INV_CMD_CANCEL,  INV_CMD_EXTEND,  INV_CMD_RECEIVE,
+                                    INV_CMD_RECEIVE, INV_CMD_ISSUE,   INV_CMD_ADJUST};
     uint32_t seller = gen_below(&run->g, run->g.options.seller_count), last = ROW_COUNT_MAX;
-    uint32_t account = kind == INV_CMD_RESERVE ? gen_below(&run->g, GEN_ACCOUNT_COUNT) : 0;
+    uint32_t usable = sizeof kinds - (gen_has_names(&run->g, seller) ? 0 : 4);
+    uint8_t kind = kinds[gen_below(&run->g, usable)];
+    bool by_id = kind != INV_CMD_RESERVE && kind <= INV_CMD_EXTEND;
+    bool stock = kind != INV_CMD_RESERVE && !by_id;
+    uint32_t account = by_id ? 0 : gen_below(&run->g, GEN_ACCOUNT_COUNT);
     for (uint32_t i = 0; i < count; i++) {
         gen_row(&run->g, kind, seller, account, &columns.commands[i]);
         model_judge(&run->m, &columns.commands[i], &columns.expected[i]);
@@ -289,8 +294,9 @@ static bool run_columns(sim_run *run, uint32_t count) {
                       .skus = columns.skus,
                       .locations = columns.locations,
                       .qtys = columns.qtys,
-                      .ids = columns.ids[0],
+                      .ids = stock ? NULL : columns.ids[0],
                       .ttls_ms = columns.ttls_ms};
+    if (stock && gen_chance(&run->g, 50)) rows.reason = (inv_text){"count", 5};
     uint64_t lsn = 0;
     inv_error error;
     memset(&error, 0, sizeof error);
