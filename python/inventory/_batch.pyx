@@ -65,6 +65,8 @@ cdef object level_dtype():
 cdef object column(object value, str field, str dtype, Py_ssize_t count=-1):
     """The value as a contiguous array of that dtype; `count` rows, or any number when negative."""
     np = numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise _BadRequest(f"{field}: has masked values", field=field)
     array = np.asarray(value)
     shape = "[n, 16]" if field.endswith("_ids") and dtype == "uint8" else "[n]"
     if array.dtype != dtype:
@@ -87,6 +89,18 @@ cdef inline const void *data_of(object array):
     return &view[0]
 
 
+cdef bint has_nulls(const ArrowArray *array) noexcept:
+    """The count, or where the producer has not counted (-1) the bitmap: 1 = there."""
+    cdef const uint8_t *there = <const uint8_t *>array.buffers[0]
+    cdef int64_t row
+    if array.null_count >= 0 or there is NULL:
+        return array.null_count > 0
+    for row in range(array.offset, array.offset + array.length):
+        if not there[row >> 3] >> (row & 7) & 1:
+            return True
+    return False
+
+
 cdef class BatchStore(Store):
     """The batch forms of the operations. Part of ``Inventory``."""
 
@@ -98,6 +112,7 @@ cdef class BatchStore(Store):
         cdef invcore.inv_result code
         cdef uint64_t lsn = 0
         cdef size_t bad_index = 0
+        cdef Py_ssize_t i
         cdef invcore.inv_store *store = self._handle.store
         with nogil:
             code = invcore.inv_store_numbers(store, kind, owner, texts, count, create, numbers,
@@ -113,6 +128,10 @@ cdef class BatchStore(Store):
             raise _error_for(code, field=f"names[{at + <Py_ssize_t>bad_index}]")
         PyErr_CheckSignals()
         self.settle(lsn)
+        for i in range(count if kind == invcore.INV_NAME_LOCATION else 0):
+            if numbers[i] == invcore.INV_NUMBER_NONE:
+                raise _error_for(invcore.INV_UNKNOWN_LOCATION, field=f"names[{at + i}]",
+                                 location=texts[i].bytes[:texts[i].length].decode())
         return 0
 
     cdef int number_texts(self, invcore.inv_name_kind kind, inv_text owner, list names,
@@ -156,7 +175,6 @@ cdef class BatchStore(Store):
         cdef ArrowArray *array = NULL
         cdef bytes format = b""
         memset(&owner, 0, sizeof(owner))
-        self._handle.usable()
         if not isinstance(create, bool):
             raise TypeError(f"create must be bool, not {type(create).__name__}")
         if seller is not _DEFAULT_SELLER:
@@ -174,10 +192,11 @@ cdef class BatchStore(Store):
             if format != b"u" and format != b"U":
                 raise TypeError("names must be an Arrow array of type string or large_string; "
                                 "cast it first")
-            if array.null_count != 0 and names.null_count != 0:
+            if has_nulls(array):
                 raise _BadRequest("names: has nulls", field="names")
             found = numpy().empty(array.length, "uint32")
         numbers = <uint32_t *>data_of(found)
+        self._handle.usable()  # after the caller's code has run, which may have closed the store
         self._handle.inside += 1
         try:
             if arrow is None:
@@ -229,13 +248,8 @@ cdef class BatchStore(Store):
         >>> inv.location_ids(["LON", "LON"]).tolist()
         [0, 0]
         """
-        found = self.numbers(invcore.INV_NAME_LOCATION, names, _DEFAULT_SELLER, create)
-        unknown = (found == invcore.INV_NUMBER_NONE).nonzero()[0]
-        if len(unknown):
-            first = int(unknown[0])
-            raise _error_for(invcore.INV_UNKNOWN_LOCATION, field=f"names[{first}]",
-                             location=str(names[first]))
-        return found.astype("uint16")
+        return self.numbers(
+            invcore.INV_NAME_LOCATION, names, _DEFAULT_SELLER, create).astype("uint16")
 
     def sku_names(self, sku_ids):
         """Return the names of SKU numbers uint32[n], as a list of str.
@@ -265,11 +279,15 @@ cdef class BatchStore(Store):
         cdef uint32_t length = 0
         cdef list found = []
         self._handle.usable()
-        for i, number in enumerate(ids.tolist()):
-            if not invcore.inv_store_name(self._handle.store, kind, number, text, &length):
-                raise _BadRequest(f"{field}[{i}]: there is no number {number}",
-                                  field=f"{field}[{i}]", figure=number)
-            found.append(text[:length].decode())
+        self._handle.inside += 1
+        try:
+            for i, number in enumerate(ids.tolist()):
+                if not invcore.inv_store_name(self._handle.store, kind, number, text, &length):
+                    raise _BadRequest(f"{field}[{i}]: there is no number {number}",
+                                      field=f"{field}[{i}]", figure=number)
+                found.append(text[:length].decode())
+        finally:
+            self._handle.leave()
         return found
 
     # ---- changes ----------------------------------------------------------------------------------

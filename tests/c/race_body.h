@@ -103,6 +103,38 @@ RACE_HELPER const char *race_same_key(uint32_t thread_count, uint64_t round_coun
     return race_rounds_close(&rounds);
 }
 
+/* ---- one id, released before and while it is reserved ---------------------------------------- */
+
+RACE_HELPER void race_act_tombstone(race_runner *runner, uint64_t round) {
+    char id[16];
+    race_id(round, id);
+    inv_line line = race_line(runner->rounds->sku, 0, 1);
+    inv_command command = race_by_id(INV_CMD_RELEASE, id);
+    command.tombstone = true;
+    if (runner->index % 2) command = race_reserve(id, &line, 1, 3600000);
+    runner->code = race_do(&runner->rounds->world, &command, NULL);
+}
+
+RACE_HELPER const char *race_tombstones(uint32_t thread_count, uint64_t round_count) {
+    static race_rounds rounds;
+    race_rounds_open(&rounds, thread_count, race_act_tombstone);
+    race_world *w = &rounds.world;
+    race_receive(w, rounds.sku, 0, 1000000);
+    for (uint64_t round = 1; round <= round_count && !atomic_load(&w->problem.found); round++) {
+        race_round(&rounds, round);
+        uint32_t known = race_count(&rounds, INV_OK) + race_count(&rounds, INV_REPLAYED) +
+                         race_count(&rounds, INV_ALREADY_RELEASED);
+        if (known != thread_count || race_count(&rounds, INV_OK) < 1 ||
+            race_count(&rounds, INV_OK) > 2)
+            race_report(&w->problem, "round %" PRIu64 ": %u effects, %u codes that may be", round,
+                        race_count(&rounds, INV_OK), known);
+    }
+    inv_stock_level level = race_level(w, rounds.sku, 0);
+    if (level.reserved != 0)
+        race_report(&w->problem, "%" PRId64 " units are still promised", level.reserved);
+    return race_rounds_close(&rounds);
+}
+
 /* ---- one op_id, many calls: one of them has it ----------------------------------------------- */
 
 /* Every thread uses the op_id of the round for something of its own: a receipt, or a part
@@ -159,6 +191,7 @@ RACE_HELPER const char *race_one_op(uint32_t thread_count, uint64_t round_count)
 #define RACE_PLACE_COUNT 4u
 #define RACE_RING_COUNT 2048u
 #define RACE_RUN_COUNT_MAX 16u
+#define RACE_ROW_COUNT_MAX 80u /* of a batch: more than two runs */
 #define RACE_CART_LINES_MAX 8u
 
 typedef struct race_stress race_stress;
@@ -177,6 +210,13 @@ typedef struct race_worker {
     inv_line lines[RACE_RUN_COUNT_MAX][RACE_CART_LINES_MAX];
     inv_reply_line reply_lines[RACE_RUN_COUNT_MAX][64];
     char ids_bytes[RACE_RUN_COUNT_MAX][16];
+    /* One batch. */
+    uint32_t row_skus[RACE_ROW_COUNT_MAX];
+    uint16_t row_places[RACE_ROW_COUNT_MAX];
+    int64_t row_qtys[RACE_ROW_COUNT_MAX];
+    uint32_t row_ttls_ms[RACE_ROW_COUNT_MAX];
+    uint8_t row_codes[RACE_ROW_COUNT_MAX];
+    char row_ids[RACE_ROW_COUNT_MAX][16];
 } race_worker;
 
 struct race_stress {
@@ -223,6 +263,8 @@ RACE_HELPER void race_make_later(race_worker *worker, uint32_t at) {
     worker->commands[at] =
         race_by_id(kinds[inv_test_rng_below(rng, sizeof kinds)], worker->ids_bytes[at]);
     worker->commands[at].ttl_ms = 1 + inv_test_rng_below(rng, 200);
+    worker->commands[at].tombstone =
+        worker->commands[at].kind == INV_CMD_RELEASE && inv_test_rng_below(rng, 4) == 0;
 }
 
 /* Units in: every line of stock comes through here, so that the judge can count it. */
@@ -251,26 +293,98 @@ RACE_HELPER void race_book(race_worker *worker, uint32_t at) {
         worker->went += reply->lines[i].shipped;
 }
 
+/* A row of a batch: a new id or one that anybody may act on, the same one twice at times. */
+RACE_HELPER void race_make_row(race_worker *worker, uint8_t kind, uint32_t at) {
+    race_stress *stress = worker->stress;
+    inv_test_rng *rng = &worker->rng;
+    uint64_t place = inv_test_rng_below(rng, RACE_PLACE_COUNT * 2);
+    uint64_t slot = inv_test_rng_below(rng, RACE_RING_COUNT);
+    uint64_t number = atomic_load_explicit(&stress->ring[slot], memory_order_relaxed);
+    worker->row_skus[at] = stress->skus[inv_test_rng_below(rng, RACE_SKU_COUNT)];
+    worker->row_places[at] = place < RACE_PLACE_COUNT ? (uint16_t)stress->places[place]
+                                                      : (uint16_t)INV_LOCATION_NONE;
+    worker->row_qtys[at] = 1 + (int64_t)inv_test_rng_below(rng, 3);
+    worker->row_ttls_ms[at] = 1 + (uint32_t)inv_test_rng_below(rng, 200);
+    if (kind == INV_CMD_RESERVE && inv_test_rng_below(rng, 10) > 0) {
+        number = ((uint64_t)worker->index + 1) << 40 | worker->ids++;
+        atomic_store_explicit(&stress->ring[slot], number, memory_order_relaxed);
+    }
+    race_id(number, worker->row_ids[at]);
+    if (at > 0 && inv_test_rng_below(rng, 20) == 0)
+        memcpy(worker->row_ids[at], worker->row_ids[at - 1], 16);
+}
+
+/* Units of a reservation that only whole calls have touched, once it is shipped: all it had. */
+RACE_HELPER void race_book_row(race_worker *worker, uint8_t kind, uint32_t at) {
+    race_stress *stress = worker->stress;
+    inv_reply reply;
+    memset(&reply, 0, sizeof reply);
+    worker->codes[worker->row_codes[at] % 70]++;
+    if (worker->row_codes[at] != INV_OK) return;
+    if (kind == INV_CMD_RECEIVE) worker->came += worker->row_qtys[at];
+    if (kind == INV_CMD_ISSUE) worker->went += worker->row_qtys[at];
+    if (kind != INV_CMD_SHIP) return;
+    inv_text id = {worker->row_ids[at], 16}, no_seller = {NULL, 0};
+    inv_result found = inv_store_reservation(stress->world.store, no_seller, id, true, &reply);
+    if (found != INV_OK || reply.state != INV_STATE_SHIPPED)
+        race_report(&stress->world.problem, "a shipped row: %s, state %u", inv_result_name(found),
+                    reply.state);
+    worker->went += (int64_t)reply.units;
+}
+
+RACE_HELPER uint32_t race_batch(race_worker *worker) {
+    static const uint8_t kinds[] = {INV_CMD_RESERVE, INV_CMD_RESERVE, INV_CMD_RESERVE,
+                                    INV_CMD_COMMIT,  INV_CMD_SHIP,    INV_CMD_RELEASE,
+                                    INV_CMD_CANCEL,  INV_CMD_RECEIVE, INV_CMD_ISSUE};
+    race_world *w = &worker->stress->world;
+    uint32_t count = 1 + (uint32_t)inv_test_rng_below(&worker->rng, RACE_ROW_COUNT_MAX);
+    inv_batch batch;
+    inv_error error;
+    uint64_t lsn = 0;
+    memset(&batch, 0, sizeof batch);
+    memset(&error, 0, sizeof error);
+    batch.kind = kinds[inv_test_rng_below(&worker->rng, sizeof kinds)];
+    batch.count = count;
+    batch.skus = worker->row_skus;
+    batch.locations = worker->row_places;
+    batch.qtys = worker->row_qtys;
+    batch.ttls_ms = worker->row_ttls_ms;
+    bool stock = batch.kind == INV_CMD_RECEIVE || batch.kind == INV_CMD_ISSUE;
+    batch.ids = stock ? NULL : (const uint8_t *)worker->row_ids;
+    for (uint32_t i = 0; i < count; i++) race_make_row(worker, batch.kind, i);
+    inv_result result = inv_store_execute_batch(w->store, &batch, worker->row_codes, &lsn, &error);
+    if (result != INV_OK) race_report(&w->problem, "batch: %s", inv_result_name(result));
+    for (uint32_t i = 0; i < count; i++) race_book_row(worker, batch.kind, i);
+    return count;
+}
+
+RACE_HELPER uint32_t race_singles(race_worker *worker) {
+    race_stress *stress = worker->stress;
+    uint32_t count = 1 + (uint32_t)inv_test_rng_below(&worker->rng, RACE_RUN_COUNT_MAX);
+    memset(worker->replies, 0, count * sizeof worker->replies[0]);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t die = inv_test_rng_below(&worker->rng, 100);
+        if (die < 45) race_make_reserve(worker, i);
+        else if (die < 88) race_make_later(worker, i);
+        else race_make_stock(worker, i);
+        worker->replies[i].lines = worker->reply_lines[i];
+        worker->replies[i].lines_max = 64;
+    }
+    inv_result result =
+        inv_store_execute(stress->world.store, worker->commands, count, worker->replies);
+    if (result != INV_OK)
+        race_report(&stress->world.problem, "execute: %s", inv_result_name(result));
+    for (uint32_t i = 0; i < count; i++) race_book(worker, i);
+    return count;
+}
+
 RACE_HELPER void *race_work(void *argument) {
     race_worker *worker = argument;
     race_stress *stress = worker->stress;
     for (uint64_t slice = 0; slice < stress->slice_count; slice++) {
         for (uint64_t done = 0; done < stress->slice_commands;) {
-            uint32_t count = 1 + (uint32_t)inv_test_rng_below(&worker->rng, RACE_RUN_COUNT_MAX);
-            memset(worker->replies, 0, count * sizeof worker->replies[0]);
-            for (uint32_t i = 0; i < count; i++) {
-                uint64_t die = inv_test_rng_below(&worker->rng, 100);
-                if (die < 45) race_make_reserve(worker, i);
-                else if (die < 88) race_make_later(worker, i);
-                else race_make_stock(worker, i);
-                worker->replies[i].lines = worker->reply_lines[i];
-                worker->replies[i].lines_max = 64;
-            }
-            inv_result result =
-                inv_store_execute(stress->world.store, worker->commands, count, worker->replies);
-            if (result != INV_OK)
-                race_report(&stress->world.problem, "execute: %s", inv_result_name(result));
-            for (uint32_t i = 0; i < count; i++) race_book(worker, i);
+            bool batch = inv_test_rng_below(&worker->rng, 8) == 0; /* about a third of the rows */
+            uint32_t count = batch ? race_batch(worker) : race_singles(worker);
             atomic_fetch_add_explicit(&stress->world.progress, count, memory_order_relaxed);
             done += count;
             if (atomic_load(&stress->world.problem.found)) break;

@@ -22,6 +22,8 @@ INV_TEST(one_key_has_one_effect) {
     race_expect(race_same_key(8, inv_test_scaled(4000)));
 }
 
+INV_TEST(one_tombstone_ends_an_id) { race_expect(race_tombstones(8, inv_test_scaled(4000))); }
+
 INV_TEST(one_op_id_belongs_to_one_call) {
     race_expect(race_one_op(2, inv_test_scaled(6000)));
     race_expect(race_one_op(8, inv_test_scaled(3000)));

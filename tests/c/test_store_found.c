@@ -4,8 +4,11 @@
  * stay here so that none comes back.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "shop.h"
 
@@ -215,6 +218,92 @@ INV_TEST(a_wait_ends_with_its_time_out) {
     CHECK_EQ(shop_open(&s), INV_OK);
     CHECK_EQ(inv_store_wait(s.store, UINT64_MAX, 0), INV_BUSY);
     shop_end(&s);
+}
+
+/* A wheel that nothing has moved for weeks: what is armed then lies beyond its reach, and it has to
+ * be moved first. */
+INV_TEST(a_hold_armed_weeks_after_the_last_one_keeps_its_deadline) {
+    const uint64_t day_ms = 24ull * 3600 * 1000;
+    static const uint8_t ids[2][16] = {{1}, {2}};
+    shop_init(&s, true);
+    s.options.stripe_bits = 0; /* one wheel for all */
+    s.options.id_retention_ms = 300 * day_ms;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(shop_receive(&s, "A", "W", 10), INV_OK);
+    CHECK_EQ(shop_reserve(&s, "first", "A", "W", 1, 30 * day_ms), INV_OK);
+    shop_advance(&s, 25 * day_ms);
+    uint32_t sku = 0;
+    uint64_t lsn = 0;
+    size_t bad = 0;
+    inv_text name = shop_text("A");
+    CHECK_EQ(inv_store_numbers(s.store, INV_NAME_SKU, shop_text(NULL), &name, 1, false, &sku, &lsn,
+                               &bad),
+             INV_OK);
+    const uint32_t skus[2] = {sku, sku}, ttls_ms[2] = {(uint32_t)(30 * day_ms), 1000};
+    const uint16_t locations[2] = {0, 0};
+    const int64_t qtys[2] = {2, 4};
+    uint8_t codes[2];
+    inv_batch batch = {.kind = INV_CMD_RESERVE, .count = 2, .skus = skus, .locations = locations,
+                       .qtys = qtys, .ids = ids[0], .ttls_ms = ttls_ms};
+    inv_error error;
+    CHECK_EQ(inv_store_execute_batch(s.store, &batch, codes, &lsn, &error), INV_OK);
+    CHECK_EQ(codes[0], INV_OK);
+    CHECK_EQ(codes[1], INV_OK);
+    shop_settle(&s);
+    shop_check(&s);
+    shop_advance(&s, 999);
+    CHECK(shop_figures(&s, "A", "W", 10, 7, 0));
+    shop_advance(&s, 1);
+    CHECK(shop_figures(&s, "A", "W", 10, 3, 0));
+    shop_advance(&s, 5 * day_ms - 1001);
+    CHECK(shop_figures(&s, "A", "W", 10, 3, 0));
+    shop_advance(&s, 1);
+    CHECK(shop_figures(&s, "A", "W", 10, 2, 0));
+    shop_advance(&s, 25 * day_ms - 1);
+    CHECK(shop_figures(&s, "A", "W", 10, 2, 0));
+    shop_advance(&s, 1);
+    CHECK(shop_figures(&s, "A", "W", 10, 0, 0));
+    shop_end(&s);
+}
+
+/* The file system takes the first bytes of a group and refuses the rest: the store stops, promises
+ * nothing of it, and what opens again is whole. */
+INV_TEST(a_sync_that_fails_half_way_loses_nothing_promised) {
+    char path[] = "/tmp/inv-found-XXXXXX", command[64];
+    struct rlimit old, low;
+    inv_error error;
+    memset(&error, 0, sizeof error);
+    shop_init(&s, false);
+    s.options.durability = INV_DURABLE;
+    REQUIRE(mkdtemp(path) != NULL);
+    REQUIRE_EQ(inv_env_use_directory(s.env, path, false, &error), INV_OK);
+    REQUIRE_EQ(shop_open(&s), INV_OK);
+    bool more = true;
+    while (more) REQUIRE_EQ(inv_store_prepare(s.store, &more), INV_OK);
+    inv_line line = shop_line("A", "W", 1);
+    inv_command receive = shop_command(INV_CMD_RECEIVE, NULL, &line, 1);
+    for (uint32_t i = 0; i < 301; i++) {
+        CHECK_EQ(inv_store_execute(s.store, &receive, 1, &s.reply), INV_OK);
+        CHECK_EQ(s.reply.code, INV_OK);
+        if (i == 0) CHECK_EQ(inv_store_flush(s.store), INV_OK);
+    }
+    uint64_t lsn = s.reply.observed_lsn;
+    signal(SIGXFSZ, SIG_IGN);
+    REQUIRE_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
+    low = old;
+    low.rlim_cur = 16384; /* in the middle of what is to be written */
+    REQUIRE_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
+    CHECK_EQ(inv_store_flush(s.store), INV_STORE_FAILED);
+    REQUIRE_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
+    CHECK_EQ(inv_store_wait(s.store, lsn, 0), INV_STORE_FAILED);
+    CHECK_EQ(inv_store_close(s.store, &error), INV_STORE_FAILED);
+    inv_store_destroy(s.store);
+    REQUIRE_EQ(shop_open(&s), INV_OK);
+    inv_stock_level level = shop_level(&s, "A", "W");
+    CHECK(level.on_hand >= 1 && level.on_hand < 301); /* what was on file, no record in part */
+    shop_end(&s);
+    snprintf(command, sizeof command, "rm -r %s", path);
+    CHECK_EQ(system(command), 0);
 }
 
 INV_TEST_MAIN()

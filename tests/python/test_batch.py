@@ -357,3 +357,138 @@ def test_a_batch_is_durable_when_it_returns() -> None:
                 rows, np.full(n, NONE, "uint16"), np.ones(n, "int64"), ids, ttl_ms=60_000
             ).tolist()
         ) == {13}
+
+
+def test_columns_changed_during_a_call_hurt_no_row(inv: inventory.Inventory) -> None:
+    """The caller's threads may write to the arrays: another row then, but never a broken one."""
+    skus, places = load(inv, 2**31 - 1)
+    n = 50_000
+    rows, turn = skus[np.arange(n) % len(skus)], np.arange(n)
+    ids = np.zeros((n, 16), "uint8")
+    over = threading.Event()
+
+    def scribble() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            ids[:, :4] = np.frombuffer(np.uint32(number).tobytes(), "uint8")
+            rows[:] = skus[(turn + number) % len(skus)]
+
+    scribbler = threading.Thread(target=scribble)
+    scribbler.start()
+    try:
+        for key in range(10):
+            ids[:, 4:8] = np.frombuffer(np.uint32(key).tobytes(), "uint8")
+            ids[:, 8:12] = turn.astype("uint32").view("uint8").reshape(n, 4)
+            at = np.full(n, places[0])
+            codes = inv.reserve_batch(rows, at, np.ones(n, "int64"), ids, ttl_ms=60_000)
+            assert not codes.any()
+            inv.release_batch(ids)
+    finally:
+        over.set()
+        scribbler.join()
+    report = inv.verify()
+    assert report.ok, report.problems
+
+
+class Exported:
+    """An Arrow array of whose producer nothing but the export is known."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+        return self.array.__arrow_c_array__(requested_schema)
+
+
+def test_nulls_of_any_arrow_array(inv: inventory.Inventory) -> None:
+    names = pa.array(["no", None, *(f"N{n}" for n in range(20)), None])
+    assert (
+        inv.sku_ids(Exported(names[2:-1]), create=True).tolist()
+        == inv.sku_ids([f"N{n}" for n in range(20)]).tolist()
+    )
+    for part in (names, names[1:5], names[9:]):
+        with pytest.raises(errors.BadRequest, match="nulls"):
+            inv.sku_ids(Exported(part), create=True)
+
+
+def test_unknown_locations_of_any_sequence(inv: inventory.Inventory) -> None:
+    class Labelled(list[str]):
+        """As a pandas Series whose index starts at 10."""
+
+        def __getitem__(self, label: Any) -> Any:
+            raise KeyError(label)
+
+    inv.location_ids(["LON"], create=True)
+    for names in (Labelled(["LON", "NOWHERE"]), iter(["LON", "NOWHERE"]), pa.array(["NOWHERE"])):
+        with pytest.raises(errors.UnknownLocation, match="NOWHERE"):
+            inv.location_ids(names)
+
+
+def test_arrays_of_every_kind(inv: inventory.Inventory) -> None:
+    skus, places = load(inv, 10)
+    n = 30
+    wide = np.zeros((n, 40), "uint8")
+    wide[:, 4:20] = ids_of(*range(n))
+    rows = np.repeat(skus[:n], 2)[::2]
+    at = np.tile(places[:1], 2 * n)[::-2]
+    qty = np.arange(1, n + 1, dtype="int64")[::-1] % 5
+    for array in (rows, at, qty):
+        array.setflags(write=False)
+    codes = inv.reserve_batch(rows, at, qty, wide[:, 4:20], ttl_ms=np.full(n, 1000, "uint32"))
+    assert codes.tolist() == [30 if q == 0 else 0 for q in qty]
+    assert inv.availability_batch(rows, at)["held"].tolist() == qty.tolist()
+    assert set(inv.release_batch(np.asfortranarray(wide[:, 4:20])).tolist()) == {0, 20}
+    with pytest.raises(TypeError, match="sku_ids must be uint32"):
+        inv.availability_batch(rows.astype(">u4"), at)
+    with pytest.raises(TypeError, match="location_ids must be uint16"):
+        inv.availability_batch(rows, at.astype(">u2"))
+
+
+def test_masked_rows_are_no_rows(inv: inventory.Inventory) -> None:
+    skus, places = load(inv, 10)
+    at = np.full(2, places[0])
+    whole = np.ma.masked_array(int64(1, 1), mask=False)  # type: ignore[no-untyped-call]
+    assert inv.receive_batch(skus[:2], at, whole).tolist() == [0, 0]
+    holes = np.ma.masked_array(int64(1, 1), mask=[False, True])  # type: ignore[no-untyped-call]
+    with pytest.raises(errors.BadRequest, match="qty: has masked values"):
+        inv.receive_batch(skus[:2], at, holes)
+    assert inv.availability(SKUS[0], "LON").on_hand == 11
+
+
+def test_a_store_closed_by_what_gives_the_names() -> None:
+    """Whoever gives the names may close the store, or another thread while he takes his time."""
+    inv = inventory.open()
+
+    def names() -> Iterator[str]:
+        yield "TEE"
+        inv.close()
+        yield "MUG"
+
+    with pytest.raises(errors.StoreClosed):
+        inv.sku_ids(names(), create=True)  # type: ignore[arg-type]
+
+
+def test_a_store_closed_during_a_batch() -> None:
+    inv = inventory.open()
+    skus, places = load(inv, 2**31 - 1)
+    n = 400_000
+    ids = np.zeros((n, 16), "uint8")
+    ids[:, :4] = np.arange(n, dtype="uint32").view("uint8").reshape(n, 4)
+    rows, at = skus[np.arange(n) % len(skus)], np.full(n, places[0])
+    begun = threading.Event()
+    ended: list[object] = []
+
+    def work() -> None:
+        begun.set()
+        try:
+            ended.append(inv.reserve_batch(rows, at, np.ones(n, "int64"), ids, ttl_ms=60_000))
+        except errors.StoreClosed as closed:
+            ended.append(closed)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    begun.wait()
+    inv.close()
+    worker.join()
+    assert len(ended) == 1

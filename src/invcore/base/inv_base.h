@@ -46,7 +46,9 @@ typedef enum inv_plant {
     INV_PLANT_NO_STRIPE_LOCK,      /* the stripe lock is not taken at all */
     INV_PLANT_HEADER_CRC_IGNORED,  /* the reader believes any header */
     INV_PLANT_SEQLOCK_NO_RECHECK,  /* a read does not look at the sequence again */
-    INV_PLANT_PREFIX_FROM_TAIL     /* the flusher ignores appenders still copying */
+    INV_PLANT_PREFIX_FROM_TAIL,    /* the flusher ignores appenders still copying */
+    INV_PLANT_BATCH_ID_UNCHECKED,  /* a batch's short way takes every id for a new one */
+    INV_PLANT_BATCH_NO_TOUCH       /* ... leaves sequence and lsn of a stripe alone */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS

@@ -56,8 +56,10 @@ static inline uint32_t word_fingerprint(uint64_t word) { return (uint32_t)(word 
 static inline uint64_t slot_load(const inv_hold_slots *slots, uint32_t at) {
     return __atomic_load_n(&slots->at[at], __ATOMIC_RELAXED);
 }
+/* release: who guesses a reference must find its region in the pool's table and its chunk's header
+ */
 static inline void slot_store(inv_hold_slots *slots, uint32_t at, uint64_t word) {
-    __atomic_store_n(&slots->at[at], word, __ATOMIC_RELAXED);
+    __atomic_store_n(&slots->at[at], word, __ATOMIC_RELEASE);
 }
 
 inv_ref inv_holds_find_locked(inv_holds *holds, const inv_hold_shard *shard,
@@ -84,7 +86,9 @@ inv_ref inv_holds_guess(const inv_holds *holds, uint64_t hash) {
     uint32_t fingerprint = (uint32_t)hash;
     if (slots == NULL) return 0;
     for (uint32_t i = 0; i <= slots->mask; i++) {
-        uint64_t word = slot_load(slots, (fingerprint + i) & slots->mask);
+        /* acquire: pairs with slot_store */
+        uint64_t word =
+            __atomic_load_n(&slots->at[(fingerprint + i) & slots->mask], __ATOMIC_ACQUIRE);
         if (word == 0) return 0;
         if (word_fingerprint(word) == fingerprint) return (inv_ref)word;
     }
@@ -208,7 +212,8 @@ static void drop_chunk(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
 static void note_next_slot(const inv_holds *holds, inv_hold_home *home) {
     inv_ref next = home->room_chunks;
     if (next != 0) next += (uint32_t)__builtin_ctzll(chunk_at(holds, next)->free_slots);
-    __atomic_store_n(&home->next_slot, next, __ATOMIC_RELAXED); /* read by inv_hold_prefetch_room */
+    /* release: pairs with inv_hold_prefetch_room */
+    __atomic_store_n(&home->next_slot, next, __ATOMIC_RELEASE);
 }
 
 inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
@@ -229,6 +234,7 @@ inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
     memset(hold, 0, sizeof *hold);
     hold->seller = (uint16_t)key->seller;
     if (key->op) hold->kind |= INV_HOLD_OP;
+    if (key->no_body) hold->kind |= INV_HOLD_NO_BODY;
     if (text == 0) {
         memcpy(hold->id, key->uuid, 16);
     } else {

@@ -124,6 +124,7 @@ typedef struct inv_hold_key {
     uint8_t uuid[16];
     uint32_t seller; /* INV_NUMBER_NONE: an unknown seller, nothing of his is known */
     bool op;
+    bool no_body; /* for creating: INV_HOLD_NO_BODY */
 } inv_hold_key;
 
 INV_MUST_USE inv_result inv_holds_init(inv_holds *holds, inv_pool *pool, inv_lanes *lanes,
@@ -180,7 +181,7 @@ static inline void inv_hold_prefetch_ended(const inv_holds *holds, const inv_hol
     if (home->ended_last != 0) INV_PREFETCH(inv_pool_at(holds->pool, home->ended_last));
 }
 static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold_home *home) {
-    inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_RELAXED);
+    inv_ref slot = __atomic_load_n(&home->next_slot, __ATOMIC_ACQUIRE);
     if (slot == 0) return;
     INV_PREFETCH(inv_pool_at(holds->pool, slot & ~63u));
     INV_PREFETCH(inv_pool_at(holds->pool, slot));

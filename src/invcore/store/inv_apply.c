@@ -244,7 +244,6 @@ inv_result inv_apply_hold(inv_store *store, const inv_effect *effect, inv_ref re
         inv_arm(store, stripe, ref);
         return INV_OK;
     case INV_ENTRY_TOMBSTONE:
-        hold->kind |= INV_HOLD_NO_BODY;
         hold->state = INV_STATE_RELEASED;
         home->live_count++;
         end_hold(store, ref, effect->kind, time_ms);

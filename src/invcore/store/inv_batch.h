@@ -9,10 +9,14 @@
 
 #define INV_BATCH_AHEAD 3u /* runs looked at: the one judged and two more */
 
-typedef struct inv_batch_hint { /* a row, as far as it is known before the locks */
-    uint64_t hash;              /* of its id */
-    uint32_t stripe;            /* of its SKU, or home of its hold (INV_NUMBER_NONE: no hold) */
-    inv_ref ref;                /* ends: its hold; 0 = none */
+/* A row, as far as it is known before the locks. Id and SKU are read once, into here: a caller who
+ * writes to his columns meanwhile gets other rows, but never a row that is half one, half another. */
+typedef struct inv_batch_hint {
+    uint64_t hash;   /* of its id */
+    uint8_t id[16];
+    uint32_t sku;    /* reserve: its number */
+    uint32_t stripe; /* of its SKU, or home of its hold (INV_NUMBER_NONE: no hold) */
+    inv_ref ref;     /* ends: its hold; 0 = none */
 } inv_batch_hint;
 
 typedef struct inv_batch_view { /* a batch on its way */

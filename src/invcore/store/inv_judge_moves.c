@@ -249,6 +249,7 @@ static int remember_unknown(inv_run *run, inv_job *job) {
     inv_result result = inv_intern_all(run, job, &reference);
     if (result != INV_OK) return result;
     job->id.seller = job->seller; /* part of the id, and perhaps new */
+    job->id.no_body = true; /* not set later: others read a hold's kind without its stripe */
     inv_hold_shard *shard = inv_holds_shard(&store->holds, job->id.hash);
     inv_lock_take(&shard->lock);
     result = inv_holds_reserve_locked(&store->holds, shard);

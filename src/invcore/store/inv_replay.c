@@ -144,6 +144,7 @@ static inv_result replay_hold(inv_store *store, const inv_effect *effect, uint64
     if (!effect->id.present || (effect->kind == INV_ENTRY_RESERVE && effect->line_count == 0))
         return INV_LOG_CORRUPT;
     key_of(&effect->id, effect->seller, false, hash, &key);
+    key.no_body = effect->kind == INV_ENTRY_TOMBSTONE;
     if (fresh)
         result = open_hold(store, &key, lowest_stripe(store, effect, hash), &ref);
     else

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ACCOUNT_COUNT 3u
 #define RECENT_COUNT 96u /* ids among which most later calls choose */
 
 static uint64_t mix(uint64_t x) {
@@ -150,7 +149,7 @@ static void gen_reserve_again(gen *g, uint32_t id, model_command *out) {
     }
     uint32_t die = gen_below(g, 10);
     if (die == 0) out->ttl_ms = hold->ttl_ms == 77 ? 78 : 77;
-    if (die == 1) out->account = (hold->account + 1) % ACCOUNT_COUNT;
+    if (die == 1) out->account = (hold->account + 1) % GEN_ACCOUNT_COUNT;
     if (die == 2 && out->lines[0].qty < INV_QTY_MAX) out->lines[0].qty += 1;
 }
 
@@ -167,7 +166,7 @@ static void gen_reserve(gen *g, model_command *out) {
         seller = known % g->options.seller_count;
     }
     out->ttl_ms = gen_ttl(g);
-    out->account = gen_below(g, ACCOUNT_COUNT);
+    out->account = gen_below(g, GEN_ACCOUNT_COUNT);
     out->use_safety_stock = gen_chance(g, 4);
     out->line_count = gen_chance(g, 70) ? 1 : 1 + gen_below(g, g->options.cart_lines_max);
     for (uint32_t i = 0; i < out->line_count; i++)
@@ -214,7 +213,7 @@ static void gen_stock(gen *g, uint8_t kind, model_command *out) {
     model_line *line = &out->lines[0];
     out->kind = kind;
     out->line_count = 1;
-    out->account = gen_below(g, ACCOUNT_COUNT);
+    out->account = gen_below(g, GEN_ACCOUNT_COUNT);
     gen_line(g, seller, 0, kind == INV_CMD_RECEIVE ? 40 : 12, line);
     const model_row *row = &g->m->rows[line->sku][line->location];
     if (kind == INV_CMD_ADJUST && gen_chance(g, 75) && line->qty > 0 && line->qty < INV_QTY_MAX)
@@ -249,7 +248,7 @@ static void gen_op_id(gen *g, model_command *out) {
     const model_command *body = g->m->ops[known].body;
     if (known % sellers != seller || gen_chance(g, 80)) { /* mostly the same body once more */
         memcpy(out, body, offsetof(model_command, lines) + body->line_count * sizeof *body->lines);
-        if (gen_chance(g, 10)) out->account = (out->account + 1) % ACCOUNT_COUNT;
+        if (gen_chance(g, 10)) out->account = (out->account + 1) % GEN_ACCOUNT_COUNT;
         if (gen_chance(g, 10)) out->lines[0].qty = out->lines[0].qty == 3 ? 4 : 3;
     }
     out->op_id = known;
@@ -289,6 +288,62 @@ void gen_command(gen *g, model_command *out) {
     gen_op_id(g, out);
 }
 
+static bool gen_is_uuid(const gen *g, uint32_t id) { return id / g->options.seller_count % 4 < 2; }
+
+/* An id some call may speak of that is a UUID of this seller's, or a fresh one. */
+static uint32_t gen_row_id(gen *g, uint32_t seller, bool known) {
+    for (uint32_t i = 0; known && i < 32; i++) {
+        uint32_t id = gen_known_id(g);
+        if (id % g->options.seller_count != seller || !gen_is_uuid(g, id)) continue;
+        if (model_state(g->m, id) == INV_STATE_NONE && !gen_chance(g, 5)) continue;
+        if (id >= g->id_next) g->id_next = id + 1;
+        return id;
+    }
+    for (;;) {
+        uint32_t id = gen_fresh(g, &g->id_next, seller);
+        if (gen_is_uuid(g, id)) return id;
+    }
+}
+
+bool gen_has_names(const gen *g, uint32_t seller) {
+    if (g->m->location_rank_next == 0) return false;
+    for (uint32_t sku = seller; sku < g->options.sku_count; sku += g->options.seller_count)
+        if (g->m->sku_known[sku]) return true;
+    return false;
+}
+
+static void gen_stock_row(gen *g, uint32_t seller, model_command *out) {
+    model_line *line = &out->lines[0];
+    out->id = MODEL_NONE;
+    out->line_count = 1;
+    do {
+        gen_line(g, seller, 0, out->kind == INV_CMD_RECEIVE ? 40 : 12, line);
+    } while (!g->m->sku_known[line->sku] || g->m->location_rank[line->location] == MODEL_NONE);
+    if (out->kind == INV_CMD_ADJUST && gen_chance(g, 50) && line->qty > 0) line->qty = -line->qty;
+}
+
+void gen_row(gen *g, uint8_t kind, uint32_t seller, uint32_t account, model_command *out) {
+    memset(out, 0, offsetof(model_command, lines));
+    out->kind = kind;
+    out->op_id = MODEL_NONE;
+    out->account = account;
+    bool reserve = kind == INV_CMD_RESERVE;
+    if (kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE || kind == INV_CMD_ADJUST) {
+        gen_stock_row(g, seller, out);
+        return;
+    }
+    out->id = gen_row_id(g, seller, !reserve || gen_chance(g, 10));
+    if (reserve || kind == INV_CMD_EXTEND) out->ttl_ms = gen_ttl(g);
+    if ((reserve || kind == INV_CMD_EXTEND) && out->ttl_ms == 0) out->ttl_ms = 1; /* no default */
+    if (!reserve) return;
+    const model_hold *hold = out->id < g->m->hold_count ? &g->m->holds[out->id] : NULL;
+    out->line_count = 1;
+    gen_line(g, seller, 40, gen_chance(g, 90) ? 5 : 60, &out->lines[0]);
+    if (hold == NULL || hold->body_count != 1 || gen_chance(g, 20)) return;
+    out->ttl_ms = hold->ttl_ms; /* the same body again */
+    out->lines[0] = hold->body[0];
+}
+
 uint64_t gen_step_ms(gen *g) {
     uint32_t die = gen_below(g, 1000);
     if (die < 500) return gen_below(g, 4);
@@ -299,12 +354,18 @@ uint64_t gen_step_ms(gen *g) {
 
 /* ---- spelling -------------------------------------------------------------------------------- */
 
-static uint32_t spell_uuid(gen *g, uint64_t high, uint64_t low, char *out, bool *out_is_uuid) {
+void gen_raw_id(const gen *g, uint32_t id, uint8_t out[16]) {
+    uint64_t text = id / g->options.seller_count;
+    uint64_t high = mix(g->salt ^ text), low = mix(g->salt + 7 * text + 1);
+    memcpy(out, &high, 8);
+    memcpy(out + 8, &low, 8);
+    out[6] = (uint8_t)((out[6] & 0x0F) | 0x40); /* version 4: never stale */
+    out[8] = (uint8_t)((out[8] & 0x3F) | 0x80);
+}
+
+static uint32_t spell_uuid(gen *g, uint32_t id, char *out, bool *out_is_uuid) {
     uint8_t bytes[16];
-    memcpy(bytes, &high, 8);
-    memcpy(bytes + 8, &low, 8);
-    bytes[6] = (uint8_t)((bytes[6] & 0x0F) | 0x40); /* version 4: never stale */
-    bytes[8] = (uint8_t)((bytes[8] & 0x3F) | 0x80);
+    gen_raw_id(g, id, bytes);
     *out_is_uuid = gen_chance(g, 50);
     if (*out_is_uuid) {
         memcpy(out, bytes, 16);
@@ -325,12 +386,11 @@ static uint32_t spell_uuid(gen *g, uint64_t high, uint64_t low, char *out, bool 
 
 uint32_t gen_spell_id(gen *g, uint32_t id, char *out, bool *out_is_uuid) {
     uint64_t text = id / g->options.seller_count;
-    uint64_t high = mix(g->salt ^ text), low = mix(g->salt + 7 * text + 1);
     *out_is_uuid = false;
     switch (text % 4) {
     case 0:
     case 1:
-        return spell_uuid(g, high, low, out, out_is_uuid);
+        return spell_uuid(g, id, out, out_is_uuid);
     case 2: { /* short text, 16 bytes long at times: not to be taken for a UUID's bytes */
         int length = snprintf(out, INV_ID_BYTES_MAX, "cart-%llu%s", (unsigned long long)text,
                               text % 8 == 2 ? "" : "........");
@@ -367,8 +427,16 @@ static void spell_line(gen *g, const model_line *line, inv_line *out) {
     }
 }
 
+inv_text gen_account(uint32_t index) {
+    static const char *const accounts[GEN_ACCOUNT_COUNT] = {NULL, "web", "shop \xE2\x82\xAC"};
+    inv_text text = {NULL, 0};
+    if (accounts[index] == NULL) return text;
+    text.bytes = accounts[index];
+    text.length = (uint32_t)strlen(accounts[index]);
+    return text;
+}
+
 void gen_spell(gen *g, const model_command *command, gen_spelled *out) {
-    static const char *const accounts[ACCOUNT_COUNT] = {NULL, "web", "shop \xE2\x82\xAC"};
     inv_command *spelled = &out->command;
     memset(spelled, 0, sizeof *spelled);
     spelled->kind = command->kind;
@@ -382,10 +450,7 @@ void gen_spell(gen *g, const model_command *command, gen_spelled *out) {
     spelled->ttl_ms = command->ttl_ms;
     spelled->if_on_hand = command->if_on_hand;
     spelled->safety_stock = command->safety_stock;
-    if (accounts[command->account] != NULL) {
-        spelled->account.bytes = accounts[command->account];
-        spelled->account.length = (uint32_t)strlen(accounts[command->account]);
-    }
+    spelled->account = gen_account(command->account);
     if (command->id != MODEL_NONE) {
         spelled->id.length = gen_spell_id(g, command->id, out->id, &spelled->id_is_uuid);
         spelled->id.bytes = out->id;

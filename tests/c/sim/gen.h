@@ -14,6 +14,8 @@
 
 #include "model.h"
 
+#define GEN_ACCOUNT_COUNT 3u
+
 typedef struct gen_options {
     uint32_t sku_count;      /* of all sellers */
     uint32_t location_count;
@@ -56,6 +58,11 @@ bool gen_chance(gen *g, uint32_t percent);
 /* One random command, chosen with an eye on the model so that interesting states are met. */
 void gen_command(gen *g, model_command *out);
 
+/* A command that may be a row of a batch: an id that is a UUID, one line if any, no options. All of
+ * one kind, seller and account. Stock changes: at names the store has numbers for; is there any? */
+bool gen_has_names(const gen *g, uint32_t seller);
+void gen_row(gen *g, uint8_t kind, uint32_t seller, uint32_t account, model_command *out);
+
 /* Milliseconds to let pass: mostly few, now and then hours. */
 uint64_t gen_step_ms(gen *g);
 
@@ -65,7 +72,11 @@ void gen_spell(gen *g, const model_command *command, gen_spelled *out);
 /* Spells a reservation id: returns its length in bytes, sets *out_is_uuid for 16 raw bytes. */
 uint32_t gen_spell_id(gen *g, uint32_t id, char *out, bool *out_is_uuid);
 
+/* The 16 bytes of an id that gen_row has chosen. */
+void gen_raw_id(const gen *g, uint32_t id, uint8_t out[16]);
+
 inv_text gen_seller(const gen *g, uint32_t index);
+inv_text gen_account(uint32_t index);
 
 /* Learns the numbers the store gave to names; call after commands that may create some. NULL, or
  * what is wrong: locations must be numbered in the order of their first use. */
