@@ -194,9 +194,11 @@ static void find_excess(inv_store *store, uint64_t excess, uint64_t *lsn, uint64
 /* ---- ticks
  * ------------------------------------------------------------------------------------------- */
 
+/* Between two ticks: by as much more than a tick may leave behind when it goes by marks. */
 static bool must_forget(const inv_store *store) {
+    uint64_t most = store->options.ended_ids_max;
     return atomic_load_explicit(&((inv_store *)store)->holds.ended_total, memory_order_relaxed) >
-           store->options.ended_ids_max;
+           most + most / (INV_ENDED_MARKS / 4);
 }
 
 /* What ids this tick lets go. window_start for STALE_ID also covers those forgotten for their
