@@ -378,9 +378,10 @@ void inv_store_run_flusher(inv_store *store) {
     loop_end(store);
 }
 
-/* The clock is announced between two steps, so a step is short: a few ms. */
-#define ADVANCE_HOLDS 2048u
+/* The clock is announced between two steps, so a step is short: a ms. */
+#define ADVANCE_HOLDS 1024u
 #define ADVANCE_WAIT_MS 20u
+#define ADVANCE_NAP_MS 1u /* between two steps: 1 M holds are gone in 1 to 2 s, and others get through */
 
 /* A crowd that expires at once writes faster than the disk: everybody who waits for his own record
  * would wait for all of theirs too. So a step begins when the one before it is on disk. */
@@ -389,6 +390,7 @@ static void pace(inv_store *store) {
     uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_acquire);
     inv_result result = inv_wal_wait(&store->wal, tail, ADVANCE_WAIT_MS);
     (void)result; /* not yet, or failed: the next step sees it */
+    nap(ADVANCE_NAP_MS);
 }
 
 void inv_store_run_timekeeper(inv_store *store) {
