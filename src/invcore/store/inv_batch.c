@@ -7,10 +7,6 @@
 
 #include "inv_batch.h"
 
-static bool text_fits(inv_text text, uint32_t max) {
-    return text.length >= 1 && text.length <= max && inv_text_is_utf8(text);
-}
-
 static inv_result refuse_batch(inv_error *error, const char *field) {
     error->code = INV_BAD_REQUEST;
     snprintf(error->message, sizeof error->message, "%s: empty, too long or not UTF-8", field);
@@ -18,23 +14,20 @@ static inv_result refuse_batch(inv_error *error, const char *field) {
 }
 
 static inv_result check_texts(const inv_batch *batch, inv_error *error) {
-    if (batch->seller.bytes != NULL && !text_fits(batch->seller, INV_SELLER_BYTES_MAX))
+    if (batch->seller.bytes != NULL && !inv_text_fits(batch->seller, INV_SELLER_BYTES_MAX))
         return refuse_batch(error, "seller");
-    if (batch->account.length > 0 && !text_fits(batch->account, INV_ACCOUNT_BYTES_MAX))
+    if (batch->account.length > 0 && !inv_text_fits(batch->account, INV_ACCOUNT_BYTES_MAX))
         return refuse_batch(error, "account");
-    if (batch->reason.length > 0 && !text_fits(batch->reason, INV_REASON_BYTES_MAX))
+    if (batch->reason.length > 0 && !inv_text_fits(batch->reason, INV_REASON_BYTES_MAX))
         return refuse_batch(error, "reason");
     return INV_OK;
 }
 
-static bool has_line(uint8_t kind) {
-    return kind == INV_CMD_RESERVE || kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE ||
-           kind == INV_CMD_ADJUST;
-}
-
 static bool has_ttl(uint8_t kind) { return kind == INV_CMD_RESERVE || kind == INV_CMD_EXTEND; }
 
-static bool is_stock_change(uint8_t kind) { return has_line(kind) && kind != INV_CMD_RESERVE; }
+static bool is_stock_change(uint8_t kind) {
+    return inv_batch_has_line(kind) && kind != INV_CMD_RESERVE;
+}
 
 static void fill_command(const inv_batch *batch, size_t row, inv_command *command,
                          inv_line *line) {
@@ -49,9 +42,8 @@ static void fill_command(const inv_batch *batch, size_t row, inv_command *comman
         *(op ? &command->op_id : &command->id) = id;
         *(op ? &command->op_id_is_uuid : &command->id_is_uuid) = true;
     }
-    if (has_ttl(batch->kind))
-        command->ttl_ms = batch->ttls_ms != NULL ? batch->ttls_ms[row] : batch->ttl_ms;
-    if (!has_line(batch->kind)) return;
+    if (has_ttl(batch->kind)) command->ttl_ms = inv_batch_ttl(batch, row);
+    if (!inv_batch_has_line(batch->kind)) return;
     memset(line, 0, sizeof *line);
     line->sku_number = batch->skus[row];
     line->location_number = batch->locations[row];
@@ -99,8 +91,8 @@ static inv_result judge_rows(inv_store *store, const inv_batch *batch, size_t fr
 }
 
 /* One run the short way; *out_done rows have their code. Waits while the log is behind. */
-static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from,
-                                  uint8_t *codes, uint32_t *out_done, uint64_t *observed_lsn) {
+static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from, uint8_t *codes,
+                           uint32_t *out_done, uint64_t *observed_lsn) {
     for (;;) {
         inv_lane *lane;
         inv_result result;

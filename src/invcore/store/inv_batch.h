@@ -29,6 +29,20 @@ typedef struct inv_batch_view { /* a batch on its way */
     inv_batch_hint hints[INV_BATCH_AHEAD][INV_RUN_COMMAND_MAX];
 } inv_batch_view;
 
+/* Kinds whose rows name a SKU and a location; the others name a hold. */
+static inline bool inv_batch_has_line(uint8_t kind) {
+    return kind == INV_CMD_RESERVE || kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE ||
+           kind == INV_CMD_ADJUST;
+}
+
+/* A cell of a column: read once and atomically, since the caller may write to it meanwhile; what was
+ * checked is then what is used. */
+#define INV_BATCH_CELL(column, row) __atomic_load_n(&(column)[row], __ATOMIC_RELAXED)
+
+static inline uint64_t inv_batch_ttl(const inv_batch *batch, size_t row) {
+    return batch->ttls_ms != NULL ? INV_BATCH_CELL(batch->ttls_ms, row) : batch->ttl_ms;
+}
+
 static inline uint32_t inv_batch_run_rows(const inv_batch *batch, size_t from) {
     size_t left = batch->count > from ? batch->count - from : 0;
     return left < INV_RUN_COMMAND_MAX ? (uint32_t)left : INV_RUN_COMMAND_MAX;

@@ -25,16 +25,7 @@
 #define ROW_LONG_WAY (-1)
 #define ENTRY_BYTES (INV_EFFECT_HEADER_BYTES + sizeof(inv_change_line) + 8) /* with a reason */
 
-/* Kinds whose rows name a SKU and a location; the others name a hold. */
-static bool has_line(uint8_t kind) {
-    return kind == INV_CMD_RESERVE || kind == INV_CMD_RECEIVE || kind == INV_CMD_ISSUE ||
-           kind == INV_CMD_ADJUST;
-}
-static bool has_id(uint8_t kind) { return kind == INV_CMD_RESERVE || !has_line(kind); }
-
-static uint64_t ttl_of(const inv_batch *batch, size_t row) {
-    return batch->ttls_ms != NULL ? batch->ttls_ms[row] : batch->ttl_ms;
-}
+static bool has_id(uint8_t kind) { return kind == INV_CMD_RESERVE || !inv_batch_has_line(kind); }
 
 void inv_batch_resolve(inv_store *store, inv_batch_view *view) {
     const inv_batch *batch = view->batch;
@@ -88,8 +79,8 @@ static void look_at_ids(const inv_store *store, inv_batch_view *view, size_t fro
                 inv_hold_hash(store->key, view->seller_tweak, false, none, hints[i].id);
             INV_PREFETCH(inv_holds_shard(&store->holds, hints[i].hash));
         }
-        if (!has_line(batch->kind)) continue;
-        hints[i].sku = __atomic_load_n(&batch->skus[from + i], __ATOMIC_RELAXED);
+        if (!inv_batch_has_line(batch->kind)) continue;
+        hints[i].sku = INV_BATCH_CELL(batch->skus, from + i);
         hints[i].stripe = inv_sku_stripe(store, hints[i].sku);
         const char *stripe = (const char *)&store->stripes[hints[i].stripe];
         INV_PREFETCH(stripe);
@@ -106,7 +97,7 @@ static void look_at_places(const inv_store *store, inv_batch_view *view, size_t 
     uint32_t count = inv_batch_run_rows(batch, from);
     for (uint32_t i = 0; i < count; i++) {
         if (has_id(batch->kind)) inv_holds_prefetch(&store->holds, hints[i].hash);
-        if (!has_line(batch->kind)) continue;
+        if (!inv_batch_has_line(batch->kind)) continue;
         const inv_stripe *stripe = &store->stripes[hints[i].stripe];
         inv_table_prefetch_sku(&stripe->table, inv_sku_place(store, hints[i].sku));
         if (batch->kind != INV_CMD_RESERVE) continue;
@@ -121,10 +112,10 @@ static void look_at_rows(inv_store *store, inv_batch_view *view, size_t from, ui
     const inv_batch_hint *hints = hints_of(view, ahead);
     uint32_t count = inv_batch_run_rows(batch, from);
     for (uint32_t i = 0; i < count; i++)
-        if (has_line(batch->kind))
+        if (inv_batch_has_line(batch->kind))
             inv_table_prefetch_row(&store->stripes[hints[i].stripe].table,
                                    inv_sku_place(store, hints[i].sku),
-                                   batch->locations[from + i]);
+                                   INV_BATCH_CELL(batch->locations, from + i));
         else
             inv_holds_prefetch_hold(&store->holds, hints[i].hash);
 }
@@ -154,7 +145,7 @@ static void want_stripes(inv_run *run, const inv_batch_view *view, uint32_t coun
                          const inv_batch_hint *hints) {
     inv_store *store = run->store;
     for (uint32_t i = 0; i < count; i++) {
-        if (has_line(view->batch->kind)) {
+        if (inv_batch_has_line(view->batch->kind)) {
             inv_run_want_stripe(run, hints[i].stripe);
             continue;
         }
@@ -197,13 +188,13 @@ static void fetch_for_reserve(const inv_run *run, const inv_batch_view *view, si
     for (uint32_t i = 0; i < count; i++) {
         const inv_wheel *wheel = store->stripes[hints[i].stripe].wheel;
         if (wheel != NULL)
-            inv_wheel_prefetch_slot(wheel, run->now_ms + ttl_of(view->batch, from + i));
+            inv_wheel_prefetch_slot(wheel, run->now_ms + inv_batch_ttl(view->batch, from + i));
     }
     for (uint32_t i = 0; i < count; i++) {
         const inv_wheel *wheel = store->stripes[hints[i].stripe].wheel;
         if (wheel != NULL)
             inv_wheel_prefetch_first(wheel, &store->pool,
-                                     run->now_ms + ttl_of(view->batch, from + i));
+                                     run->now_ms + inv_batch_ttl(view->batch, from + i));
     }
 }
 
@@ -256,9 +247,9 @@ static int reserve_row(inv_run *run, const inv_batch_view *view, size_t row,
                        const inv_batch_hint *hint) {
     inv_store *store = run->store;
     const inv_batch *batch = view->batch;
-    uint32_t sku = hint->sku, location = batch->locations[row];
-    int64_t qty = batch->qtys[row];
-    uint64_t ttl_ms = ttl_of(batch, row);
+    uint32_t sku = hint->sku, location = INV_BATCH_CELL(batch->locations, row);
+    int64_t qty = INV_BATCH_CELL(batch->qtys, row);
+    uint64_t ttl_ms = inv_batch_ttl(batch, row);
     if (qty < 1 || qty > INV_QTY_MAX || ttl_ms < 1 || ttl_ms > INV_TTL_MS_MAX)
         return INV_BAD_REQUEST;
     inv_table *table = &store->stripes[hint->stripe].table;
@@ -378,8 +369,8 @@ static int stock_row(inv_run *run, const inv_batch_view *view, size_t row,
                      const inv_batch_hint *hint) {
     inv_store *store = run->store;
     uint8_t kind = view->batch->kind;
-    uint32_t sku = hint->sku, location = view->batch->locations[row];
-    int64_t amount = view->batch->qtys[row];
+    uint32_t sku = hint->sku, location = INV_BATCH_CELL(view->batch->locations, row);
+    int64_t amount = INV_BATCH_CELL(view->batch->qtys, row);
     bool adjust = kind == INV_CMD_ADJUST, minus = kind == INV_CMD_ISSUE || (adjust && amount < 0);
     if (amount == 0 || amount > INV_QTY_MAX || amount < (adjust ? -(int64_t)INV_QTY_MAX : 1) ||
         location == INV_LOCATION_NONE)
@@ -462,7 +453,7 @@ inv_result inv_batch_run(inv_run *run, inv_batch_view *view, size_t from, uint8_
     inv_run_lock(run);
     uint32_t shard_count = has_id(batch->kind) ? lock_shards(run, count, hints) : 0;
     if (batch->kind == INV_CMD_RESERVE) fetch_for_reserve(run, view, from, count, hints);
-    if (!has_line(batch->kind)) fetch_for_end(run, view, count, hints);
+    if (!inv_batch_has_line(batch->kind)) fetch_for_end(run, view, count, hints);
     for (; done < count; done++) {
         int code = judge_row(run, view, from + done, &hints[done]);
         if (code == ROW_LONG_WAY) break;

@@ -439,22 +439,18 @@ typedef struct lookup { /* a SKU and a location as asked for */
     bool location_given;
 } lookup;
 
-static bool text_fits(inv_text text, uint32_t max) {
-    return text.length >= 1 && text.length <= max && inv_text_is_utf8(text);
-}
-
 static inv_result look_up(inv_store *store, inv_text seller, const inv_line *line, lookup *out) {
     uint64_t tweak = store->default_seller_tweak;
     out->seller = 0;
     if (seller.bytes != NULL) {
-        if (!text_fits(seller, INV_SELLER_BYTES_MAX)) return INV_BAD_REQUEST;
+        if (!inv_text_fits(seller, INV_SELLER_BYTES_MAX)) return INV_BAD_REQUEST;
         out->seller = inv_names_find(&store->sellers, seller);
         tweak = inv_seller_tweak(store, seller);
     }
     out->sku = line->sku;
     out->place = INV_NUMBER_NONE;
     if (line->sku.bytes != NULL) {
-        if (!text_fits(line->sku, INV_SKU_BYTES_MAX)) return INV_BAD_REQUEST;
+        if (!inv_text_fits(line->sku, INV_SKU_BYTES_MAX)) return INV_BAD_REQUEST;
         out->hash = inv_siphash13(store->key, tweak, line->sku.bytes, line->sku.length);
         out->stripe = (uint32_t)out->hash & (store->stripe_count - 1);
     } else {
@@ -466,7 +462,7 @@ static inv_result look_up(inv_store *store, inv_text seller, const inv_line *lin
         line->location.bytes != NULL || line->location_number != INV_LOCATION_NONE;
     out->location = line->location_number;
     if (line->location.bytes != NULL) {
-        if (!text_fits(line->location, INV_LOCATION_BYTES_MAX)) return INV_BAD_REQUEST;
+        if (!inv_text_fits(line->location, INV_LOCATION_BYTES_MAX)) return INV_BAD_REQUEST;
         out->location = inv_names_find(&store->locations, line->location);
     }
     return INV_OK;
@@ -688,7 +684,7 @@ inv_result inv_store_reservation(inv_store *store, inv_text seller, inv_text id,
     out->lines = lines;
     out->lines_max = lines_max;
     if (!inv_store_enter(store, &lane, &result)) return result;
-    bool seller_ok = seller.bytes == NULL || text_fits(seller, INV_SELLER_BYTES_MAX);
+    bool seller_ok = seller.bytes == NULL || inv_text_fits(seller, INV_SELLER_BYTES_MAX);
     if (!seller_ok || !inv_parse_id(id, id_is_uuid, &key)) {
         out->field = seller_ok ? "reservation_id" : "seller";
         out->limit = INV_ID_BYTES_MAX;
@@ -774,7 +770,7 @@ inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text sell
     inv_reply replies[INV_RUN_COMMAND_MAX];
     *out_lsn = 0;
     for (size_t i = 0; i < count; i++) {
-        if (text_fits(names[i], name_bytes_max(kind)) && kind != INV_NAME_REFERENCE) continue;
+        if (inv_text_fits(names[i], name_bytes_max(kind)) && kind != INV_NAME_REFERENCE) continue;
         *out_bad_index = i;
         return INV_BAD_REQUEST;
     }

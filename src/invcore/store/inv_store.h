@@ -201,6 +201,10 @@ uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller); /* by num
 /* ---- inv_job.c: form
  * ------------------------------------------------------------------------------ */
 bool inv_text_is_utf8(inv_text text);
+/* 1 to max bytes of UTF-8. */
+static inline bool inv_text_fits(inv_text text, uint32_t max) {
+    return text.length >= 1 && text.length <= max && inv_text_is_utf8(text);
+}
 /* Reads an id: 16 bytes, the text of a UUID v4 or v7, or other text. False: empty, too long, not
  * UTF-8. */
 bool inv_parse_id(inv_text text, bool is_uuid, inv_hold_key *out);
