@@ -535,4 +535,97 @@ INV_TEST(every_code_has_its_name) {
     CHECK_TEXT(inv_result_name(-1), "UNKNOWN_CODE");
 }
 
+/* ---- crowds -------------------------------------------------------------------------------- */
+
+/* Reserves `count` one-unit holds of a SKU under numbered ids; ends them too, if asked. */
+static void crowd(const char *sku, const char *prefix, uint32_t count, uint64_t ttl_ms,
+                  bool release) {
+    for (uint32_t i = 0; i < count; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "%s-%u", prefix, i);
+        CHECK_EQ(shop_reserve(&s, id, sku, "W", 1, ttl_ms), INV_OK);
+        if (release) CHECK_EQ(shop_by_id(&s, INV_CMD_RELEASE, id), INV_OK);
+    }
+}
+
+static uint32_t stripe_of(const char *sku) {
+    uint32_t number = 0;
+    uint64_t lsn;
+    size_t bad;
+    inv_text name = shop_text(sku);
+    CHECK_EQ(inv_store_numbers(s.store, INV_NAME_SKU, shop_text(NULL), &name, 1, false, &number,
+                               &lsn, &bad),
+             INV_OK);
+    return number & ((1u << s.options.stripe_bits) - 1);
+}
+
+/* Holds that die together on one SKU do not keep the others' deadlines waiting: in one call that
+ * can't expire them all, every other stripe has its turn. */
+INV_TEST(a_crowd_on_one_sku_delays_no_other) {
+    shop_start(&s, false);
+    static const char *const others[] = {"B", "C", "D", "E", "F", "G", "H", "I"};
+    CHECK_EQ(shop_receive(&s, "CROWD", "W", 100000), INV_OK);
+    crowd("CROWD", "crowd", 3000, 1000, false);
+    for (uint32_t i = 0; i < 8; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "other-%u", i);
+        CHECK_EQ(shop_receive(&s, others[i], "W", 1), INV_OK);
+        CHECK_EQ(shop_reserve(&s, id, others[i], "W", 1, 1000), INV_OK);
+    }
+    s.clock_ms += 1000;
+    inv_env_set_clock(s.env, s.clock_ms);
+    bool more = false;
+    CHECK_EQ(inv_store_advance(s.store, 2500, &more), INV_OK);
+    CHECK(more);
+    inv_metrics metrics;
+    inv_store_metrics(s.store, &metrics);
+    CHECK(metrics.expired >= 1024 && metrics.expired < 3000);
+    for (uint32_t i = 0; i < 8; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "other-%u", i);
+        if (stripe_of(others[i]) == stripe_of("CROWD")) continue; /* it waits with the crowd */
+        CHECK_EQ(shop_state(&s, id), INV_STATE_EXPIRED);
+    }
+    shop_advance(&s, 0);
+    inv_store_metrics(s.store, &metrics);
+    CHECK_EQ(metrics.expired, 3008);
+    shop_end(&s);
+}
+
+/* Far more ended ids than are kept, at once: a tick goes by its marks, lets none go that is to be
+ * kept, and the next one is down to the limit. */
+INV_TEST(many_ended_ids_go_by_marks) {
+    for (uint32_t reopened = 0; reopened < 2; reopened++) {
+        shop_init(&s, reopened == 1);
+        s.options.ended_ids_max = 20000;
+        CHECK_EQ(shop_open(&s), INV_OK);
+        CHECK_EQ(shop_receive(&s, "A", "W", 100000), INV_OK);
+        inv_metrics metrics;
+        crowd("A", "first", 3000, 0, true);
+        shop_advance(&s, 1000); /* each tick leaves a mark: 3,000, 12,000 and 15,000 ended */
+        crowd("A", "second", 9000, 0, true);
+        shop_advance(&s, 1000);
+        crowd("A", "third", 3000, 0, true);
+        shop_advance(&s, 1000);
+        inv_store_metrics(s.store, &metrics);
+        CHECK_EQ(metrics.ended_ids, 15000);
+        crowd("A", "fourth", 12000, 0, true);
+        if (reopened == 1) {
+            shop_reopen(&s, true); /* its marks come from the log; closing was a tick */
+        } else {
+            shop_advance(&s, 1000);
+            inv_store_metrics(s.store, &metrics);
+            CHECK_EQ(metrics.ended_ids, 24000); /* as far as the first mark, not the second */
+            CHECK_EQ(shop_by_id(&s, INV_CMD_RELEASE, "first-2999"), INV_UNKNOWN_RESERVATION);
+            CHECK_EQ(shop_state(&s, "second-0"), INV_STATE_RELEASED);
+        }
+        shop_advance(&s, 1000);
+        inv_store_metrics(s.store, &metrics);
+        CHECK_EQ(metrics.ended_ids, 20000); /* few: exactly */
+        CHECK_EQ(shop_by_id(&s, INV_CMD_RELEASE, "second-3999"), INV_UNKNOWN_RESERVATION);
+        CHECK_EQ(shop_state(&s, "second-4000"), INV_STATE_RELEASED);
+        shop_end(&s);
+    }
+}
+
 INV_TEST_MAIN()
