@@ -25,6 +25,7 @@ NOTES = {
     "whole_answer_rate": "with whole answers {}/s",
     "overall_rate": "ends included {}/s",
     "load_rate": "loaded at {} rows/s",
+    "loaded_bytes_a_row": "{} bytes before packing",
     "p99_normal_ms": "p99 normal {} ms",
     "p99_meanwhile_ms": "meanwhile {} ms",
     "lag_ms": "lag {} ms",

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "inv_test.h"
+#include "pack_always.h"
 #include "../../src/invcore/invcore.h"
 #ifdef INV_YIELD_POINTS
 #include "../../src/invcore/base/inv_env.h"
@@ -105,6 +106,7 @@ RACE_HELPER void race_open(race_world *w, bool durable, uint32_t stripe_bits) {
     memset(w, 0, sizeof *w);
     pthread_mutex_init(&w->problem.mutex, NULL);
     w->env = inv_env_create();
+    pack_always(&w->env->allocator);
 #ifdef INV_YIELD_POINTS
     w->env->yield = race_yield;
 #endif

@@ -138,6 +138,120 @@ INV_TEST(free_pages_are_dropped_once) {
     inv_heap_deinit(&heap);
 }
 
+/* ---- packing -------------------------------------------------------------------------------- */
+
+/* Packs to the end, moving what lies in the chunks to be left, but for one block in `pinned`. Returns
+ * the rounds it took. */
+static uint32_t pack_all(inv_heap *heap, owned *blocks, uint32_t count, uint32_t pinned) {
+    uint32_t rounds = 0;
+    while (inv_heap_pack(heap)) {
+        CHECK(++rounds < 100);
+        for (uint32_t i = 0; i < count; i++) {
+            owned *block = &blocks[i];
+            if (block->bytes == NULL || (pinned != 0 && i % pinned == 0)) continue;
+            if (!inv_heap_leaves(heap, block->bytes)) continue;
+            uint8_t *moved = inv_heap_alloc(heap, block->size);
+            CHECK(moved != NULL && !inv_heap_leaves(heap, moved));
+            memcpy(moved, block->bytes, block->size);
+            inv_heap_free(heap, block->bytes);
+            block->bytes = moved;
+            if (i % 16 == 0) CHECK(inv_heap_check(heap, moved) == NULL);
+        }
+    }
+    return rounds;
+}
+
+/* Grows `count` arrays by eighths in random turns, as the stripes of a store do. */
+static void grow_all(inv_heap *heap, inv_test_rng *rng, owned *blocks, uint32_t count) {
+    for (uint32_t turn = 0; turn < count * 32; turn++) {
+        uint32_t i = (uint32_t)inv_test_rng_below(rng, count);
+        owned next = {.pattern = (uint8_t)(i * 5 + 1)};
+        next.size = blocks[i].bytes == NULL ? 2000 + i : blocks[i].size + blocks[i].size / 8;
+        next.bytes = inv_heap_alloc(heap, next.size);
+        CHECK(next.bytes != NULL);
+        fill(&next);
+        if (blocks[i].bytes != NULL) inv_heap_free(heap, blocks[i].bytes);
+        blocks[i] = next;
+    }
+}
+
+INV_TEST(packing_closes_the_holes_that_growing_left) {
+    enum { COUNT = 1000 };
+    static owned blocks[COUNT];
+    for (uint32_t pinned = 0; pinned <= 50; pinned += 50) {
+        inv_test_rng rng = inv_test_rng_of(pinned + 1);
+        source from = {.fail_at = MAP_FAILS_NEVER};
+        inv_heap heap;
+        memset(blocks, 0, sizeof blocks);
+        inv_heap_init(&heap, source_map, source_unmap, source_drop, &from);
+        CHECK(!inv_heap_pack(&heap)); /* there is nothing */
+        grow_all(&heap, &rng, blocks, COUNT);
+        uint64_t bytes_before = from.bytes, used = heap.used_bytes, dropped = from.dropped;
+        CHECK(!inv_heap_pack(&heap)); /* it only now saw that something was taken */
+        CHECK(bytes_before > used + used / 8);
+        CHECK(pack_all(&heap, blocks, COUNT, pinned) > 0);
+        CHECK_EQ(heap.used_bytes, used);
+        if (pinned == 0) CHECK(from.bytes - used < (bytes_before - used) / 4);
+        CHECK(from.dropped > dropped + 10 * INV_HEAP_PAGE_BYTES); /* pinned: pages go all the same */
+        for (uint32_t i = 0; i < COUNT; i++) {
+            check_whole(&blocks[i]);
+            CHECK(!inv_heap_leaves(&heap, blocks[i].bytes));
+            if (i % 16 == 0) CHECK(inv_heap_check(&heap, blocks[i].bytes) == NULL);
+        }
+        CHECK(!inv_heap_pack(&heap)); /* what it moved itself is no reason to begin again */
+        CHECK(!inv_heap_pack(&heap));
+        /* A block taken between two calls: not quiet. And then too little was taken. */
+        owned one = {.size = 100000};
+        one.bytes = inv_heap_alloc(&heap, one.size);
+        CHECK(!inv_heap_pack(&heap));
+        CHECK(!inv_heap_pack(&heap));
+        inv_heap_free(&heap, one.bytes);
+        for (uint32_t i = 0; i < COUNT; i++) inv_heap_free(&heap, blocks[i].bytes);
+        CHECK(heap.used_bytes == 0 && from.chunks == 1);
+        inv_heap_deinit(&heap);
+        CHECK(from.chunks == 0 && from.bytes == 0);
+    }
+}
+
+/* Others take and give while rounds go on; a heap may end in the middle of one. */
+INV_TEST(packing_in_the_middle_of_everything) {
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        inv_test_rng rng = inv_test_rng_of(seed);
+        source from = {.fail_at = MAP_FAILS_NEVER};
+        static owned blocks[BLOCKS];
+        inv_heap heap;
+        uint32_t rounds = 0;
+        memset(blocks, 0, sizeof blocks);
+        inv_heap_init(&heap, source_map, source_unmap, source_drop, &from);
+        grow_all(&heap, &rng, blocks, BLOCKS);
+        (void)inv_heap_pack(&heap);
+        rounds += inv_heap_pack(&heap);
+        for (uint32_t step = 0; step < 20000; step++) {
+            owned *block = &blocks[inv_test_rng_below(&rng, BLOCKS)];
+            if (block->bytes != NULL) {
+                check_whole(block);
+                inv_heap_free(&heap, block->bytes);
+                block->bytes = NULL;
+            }
+            if (inv_test_rng_below(&rng, 8) > 0) {
+                block->size = some_size(&rng);
+                block->pattern = (uint8_t)(step * 7 + 1);
+                block->bytes = inv_heap_alloc(&heap, block->size);
+                CHECK(block->bytes != NULL && !inv_heap_leaves(&heap, block->bytes));
+                fill(block);
+                if (step % 64 == 0) CHECK(inv_heap_check(&heap, block->bytes) == NULL);
+            }
+            if (step % 50 == 0) rounds += inv_heap_pack(&heap);
+        }
+        CHECK(rounds > 1);
+        for (uint32_t i = 0; i < BLOCKS; i++)
+            if (blocks[i].bytes != NULL) inv_heap_free(&heap, blocks[i].bytes);
+        CHECK(heap.used_bytes == 0 && from.chunks == 1);
+        inv_heap_deinit(&heap);
+        CHECK(from.chunks == 0);
+    }
+}
+
 INV_TEST(limits_and_no_memory) {
     source from = {.fail_at = 0};
     inv_heap heap;

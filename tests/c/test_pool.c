@@ -58,7 +58,7 @@ static void test_free(void *context, void *pointer, size_t bytes) {
 static inv_env env_over(test_allocator *allocator) {
     inv_env env;
     memset(&env, 0, sizeof(env));
-    env.allocator = (inv_allocator){allocator, test_alloc, test_free};
+    env.allocator = (inv_allocator){.context = allocator, .alloc = test_alloc, .free = test_free};
     return env;
 }
 

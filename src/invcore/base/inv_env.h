@@ -85,6 +85,10 @@ typedef struct inv_allocator {
     void *context;
     void *(*alloc)(void *context, size_t bytes); /* zero-filled, 64-byte aligned; NULL: no memory */
     void (*free)(void *context, void *pointer, size_t bytes); /* bytes as given to alloc */
+    /* Packing (inv_heap.h), for one thread; NULL: there is nothing to pack. pack ends a round and
+     * begins the next: whether it did. leaves: this block is to be replaced in this round. */
+    bool (*pack)(void *context);
+    bool (*leaves)(void *context, const void *pointer, size_t bytes);
 } inv_allocator;
 
 typedef struct inv_entropy {

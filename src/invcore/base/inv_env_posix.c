@@ -217,6 +217,15 @@ static void real_free(void *context, void *pointer, size_t bytes) {
         free(pointer);
 }
 
+static bool real_pack(void *context) {
+    return inv_heap_pack(&((posix_mappings *)context)->heap);
+}
+
+static bool real_leaves(void *context, const void *pointer, size_t bytes) {
+    bool in_heap = bytes < MAPPED_BLOCK_BYTES_MIN && is_heap_block(bytes);
+    return in_heap && inv_heap_leaves(&((posix_mappings *)context)->heap, pointer);
+}
+
 static bool real_entropy(void *context, void *buffer, size_t bytes) {
     (void)context;
     uint8_t *target = (uint8_t *)buffer;
@@ -690,7 +699,7 @@ inv_env *inv_env_create(void) {
     inv_heap_init(&mappings->heap, heap_map, heap_unmap, heap_drop, mappings);
     env->owned[OWNED_MAPPINGS] = mappings;
     env->clock = (inv_clock){NULL, real_mono_ms, real_mono_ns, real_wall_unix_ms};
-    env->allocator = (inv_allocator){mappings, real_alloc, real_free};
+    env->allocator = (inv_allocator){mappings, real_alloc, real_free, real_pack, real_leaves};
     env->entropy = (inv_entropy){NULL, real_entropy};
     env->threads = (inv_threads){NULL, real_start, real_join};
     return env;

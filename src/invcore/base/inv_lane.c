@@ -26,6 +26,13 @@ void *inv_lanes_alloc(const inv_lanes *lanes, size_t bytes) {
     return block + 1;
 }
 
+bool inv_lanes_leaves(const inv_lanes *lanes, const void *pointer) {
+    const inv_allocator *allocator = &lanes->env->allocator;
+    if (pointer == NULL) return false;
+    const inv_retired *block = (const inv_retired *)pointer - 1;
+    return allocator->leaves(allocator->context, block, block->bytes);
+}
+
 void inv_lanes_free(const inv_lanes *lanes, void *pointer) {
     if (pointer == NULL) return;
     inv_retired *block = (inv_retired *)pointer - 1;

@@ -104,6 +104,9 @@ void *inv_lanes_alloc(const inv_lanes *lanes, size_t bytes);
 /* Frees it once no lane can still look at it; the caller has already replaced it everywhere. */
 void inv_lanes_retire(inv_lanes *lanes, void *pointer);
 
+/* Whether it lies in memory that is being left (inv_allocator.leaves); NULL does not. */
+bool inv_lanes_leaves(const inv_lanes *lanes, const void *pointer);
+
 /* Frees it now: nobody else has seen it, or no call is inside. NULL is fine. */
 void inv_lanes_free(const inv_lanes *lanes, void *pointer);
 

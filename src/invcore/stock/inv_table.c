@@ -114,10 +114,8 @@ static void index_insert(inv_table_index *index, uint32_t upper, uint32_t place)
     STORE(index->slots[slot], (upper >> 20) << 20 | (place + 1));
 }
 
-static inv_result reserve_index(inv_table *table, inv_lanes *lanes) {
-    uint32_t slots = table->index == NULL ? 0 : table->index->mask + 1;
-    if (table->sku_count + 1 <= slots / 4 * 3) return INV_OK;
-    uint32_t wanted = slots == 0 ? 8 : slots * 2;
+/* Each of these four replaces an array by a copy with room for what is given. */
+static inv_result rebuild_index(inv_table *table, inv_lanes *lanes, uint32_t wanted) {
     inv_table_index *index =
         inv_lanes_alloc(lanes, sizeof(inv_table_index) + wanted * sizeof(uint32_t));
     if (index == NULL) return INV_NO_MEMORY;
@@ -130,39 +128,31 @@ static inv_result reserve_index(inv_table *table, inv_lanes *lanes) {
     return INV_OK;
 }
 
-static inv_result reserve_skus(inv_table *table, inv_lanes *lanes) {
-    uint64_t room = table->skus == NULL ? 0 : table->skus->room;
-    if (table->sku_count < room) return INV_OK;
-    uint64_t wanted = room + room / 8 + 4;
+static inv_result copy_skus(inv_table *table, inv_lanes *lanes, uint64_t wanted) {
     inv_table_skus *skus =
         inv_lanes_alloc(lanes, sizeof(inv_table_skus) + wanted * sizeof(inv_sku));
     if (skus == NULL) return INV_NO_MEMORY;
     skus->room = wanted;
-    if (room > 0) memcpy(skus->at, table->skus->at, table->sku_count * sizeof(inv_sku));
     inv_table_skus *old = table->skus;
+    if (old != NULL) memcpy(skus->at, old->at, table->sku_count * sizeof(inv_sku));
     STORE(table->skus, skus);
     inv_lanes_retire(lanes, old);
     return INV_OK;
 }
 
-static inv_result reserve_names(inv_table *table, inv_lanes *lanes, uint32_t length) {
-    uint64_t room = table->names == NULL ? 0 : table->names->room;
-    if ((uint64_t)table->names_used + length <= room) return INV_OK;
-    uint64_t wanted = room + room / 8 + length + 48;
+static inv_result copy_names(inv_table *table, inv_lanes *lanes, uint64_t wanted) {
     inv_table_names *names = inv_lanes_alloc(lanes, sizeof(inv_table_names) + wanted);
     if (names == NULL) return INV_NO_MEMORY;
     names->room = wanted;
-    if (room > 0) memcpy(names->at, table->names->at, table->names_used);
     inv_table_names *old = table->names;
+    if (old != NULL) memcpy(names->at, old->at, table->names_used);
     STORE(table->names, names);
     inv_lanes_retire(lanes, old);
     return INV_OK;
 }
 
-/* Copies every run into a new array without holes, with room for `more` rows and an eighth on top.
- */
-static inv_result rebuild_rows(inv_table *table, inv_lanes *lanes, uint64_t more) {
-    uint64_t wanted = table->rows_live + table->rows_live / 8 + more + 4;
+/* Every run without room of its own, so that there are no holes. */
+static inv_result rebuild_rows(inv_table *table, inv_lanes *lanes, uint64_t wanted) {
     if (wanted > UINT32_MAX) return INV_LIMIT_EXCEEDED;
     inv_table_rows *rows =
         inv_lanes_alloc(lanes, sizeof(inv_table_rows) + wanted * sizeof(inv_row));
@@ -191,11 +181,45 @@ static uint32_t grown_room(uint32_t count) {
     return room > INV_LOCATION_COUNT_MAX ? INV_LOCATION_COUNT_MAX : room;
 }
 
+static inv_result reserve_index(inv_table *table, inv_lanes *lanes) {
+    uint32_t slots = table->index == NULL ? 0 : table->index->mask + 1;
+    if (table->sku_count + 1 <= slots / 4 * 3) return INV_OK;
+    return rebuild_index(table, lanes, slots == 0 ? 8 : slots * 2);
+}
+
+static inv_result reserve_skus(inv_table *table, inv_lanes *lanes) {
+    uint64_t room = table->skus == NULL ? 0 : table->skus->room;
+    if (table->sku_count < room) return INV_OK;
+    return copy_skus(table, lanes, room + room / 8 + 4);
+}
+
+static inv_result reserve_names(inv_table *table, inv_lanes *lanes, uint32_t length) {
+    uint64_t room = table->names == NULL ? 0 : table->names->room;
+    if ((uint64_t)table->names_used + length <= room) return INV_OK;
+    return copy_names(table, lanes, room + room / 8 + length + 48);
+}
+
 inv_result inv_table_reserve_sku(inv_table *table, inv_lanes *lanes, uint32_t name_length) {
     if (table->sku_count >= INV_TABLE_SKU_COUNT_MAX) return INV_LIMIT_EXCEEDED;
     inv_result result = reserve_skus(table, lanes);
     if (result == INV_OK) result = reserve_names(table, lanes, name_length);
     if (result == INV_OK) result = reserve_index(table, lanes);
+    return result;
+}
+
+/* What a packed array is given beyond what is in it: a quarter of what growing gives. */
+static uint64_t packed_room(uint64_t used) { return used + used / 32 + 1; }
+
+inv_result inv_table_pack(inv_table *table, inv_lanes *lanes) {
+    inv_result result = INV_OK;
+    if (inv_lanes_leaves(lanes, table->skus))
+        result = copy_skus(table, lanes, packed_room(table->sku_count));
+    if (result == INV_OK && inv_lanes_leaves(lanes, table->names))
+        result = copy_names(table, lanes, packed_room(table->names_used));
+    if (result == INV_OK && inv_lanes_leaves(lanes, table->index))
+        result = rebuild_index(table, lanes, table->index->mask + 1);
+    if (result == INV_OK && inv_lanes_leaves(lanes, table->rows))
+        result = rebuild_rows(table, lanes, packed_room(table->rows_live));
     return result;
 }
 
@@ -205,7 +229,7 @@ inv_result inv_table_reserve_row(inv_table *table, inv_lanes *lanes, uint32_t pl
     uint32_t more = grown_room(run_count(run));
     uint64_t room = table->rows == NULL ? 0 : table->rows->room;
     if (run_count(run) < run_room(run) || (uint64_t)table->rows_used + more <= room) return INV_OK;
-    return rebuild_rows(table, lanes, more);
+    return rebuild_rows(table, lanes, table->rows_live + table->rows_live / 8 + more + 4);
 }
 
 uint32_t inv_table_add_sku(inv_table *table, uint64_t hash, uint16_t seller, inv_text name) {

@@ -9,7 +9,8 @@
  *                                      |               names: each text once
  *                                      +-------------> "TEE-RED-LMUG..."
  *
- * Four arrays a stripe, grown by an eighth (rows, skus, names) or doubled (index). A run that
+ * Four arrays a stripe, grown by an eighth (rows, skus, names) or doubled (index), and packed when
+ * growing has ended. A run that
  * outgrows its room moves to the end of the rows; when the end is reached the rows are rebuilt
  * without the holes. No growth touches another stripe; the longest hold is one rebuild (about 0.1
  * ms for 24,000 rows).
@@ -92,6 +93,10 @@ INV_MUST_USE inv_result inv_table_reserve_sku(inv_table *table, inv_lanes *lanes
                                               uint32_t name_length);
 INV_MUST_USE inv_result inv_table_reserve_row(inv_table *table, inv_lanes *lanes, uint32_t place);
 INV_MUST_USE inv_result inv_table_reserve_policy(inv_table *table, inv_lanes *lanes);
+
+/* Replaces those arrays that lie in memory to be left (inv_allocator.leaves), with little room to
+ * grow. For a writer, like adding. INV_NO_MEMORY: some stay where they are. */
+INV_MUST_USE inv_result inv_table_pack(inv_table *table, inv_lanes *lanes);
 
 uint32_t inv_table_add_sku(inv_table *table, uint64_t hash, uint16_t seller, inv_text name);
 

@@ -415,6 +415,7 @@ inv_result inv_store_prepare(inv_store *store, bool *out_more) {
     if (!inv_store_enter(store, &lane, &result)) return result;
     inv_lane_give(lane); /* preparation may take long and looks at nothing that is retired */
     inv_pool_touch_ahead(&store->pool);
+    inv_pack_step(store);
     if (store->options.read_only) return INV_OK;
     return inv_wal_prepare(&store->wal, out_more);
 }

@@ -172,6 +172,10 @@ typedef struct inv_store {
         wall_offset_ms;    /* wall clock minus engine time at the last tick (modulo 2^64) */
     uint32_t sweep_stripe; /* where the last bounded advance stopped */
 
+    bool packing;           /* housekeeper: a round of packing has begun */
+    uint32_t pack_left;     /* housekeeper: stripes it has not come to */
+    uint64_t pack_asked_ms; /* housekeeper: when it last asked for one */
+
     _Atomic uint32_t stop;    /* loops: end */
     _Atomic uint32_t closing; /* calls: refuse */
     _Atomic uint32_t parked;  /* callers waiting for the disk, outside any lane */
@@ -274,6 +278,11 @@ INV_MUST_USE inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t
 void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn);
 /* Remembers, at the tick that ends at lsn, how many ids have ended so far. */
 void inv_mark_ended(inv_store *store, uint64_t lsn, uint64_t now_ms);
+
+/* ---- inv_pack.c
+ * ------------------------------------------------------------------------------------- */
+/* One short step of packing, if there is anything to pack; for the housekeeper alone. */
+void inv_pack_step(inv_store *store);
 
 /* ---- inv_recover.c
  * ---------------------------------------------------------------------------------- */

@@ -363,7 +363,7 @@ static bool memory_run_once(const campaign_options *options, meter *m, campaign_
     inv_env *plain = inv_env_create();
     if (plain == NULL) abort();
     m->real = plain->allocator;
-    w->allocator = (inv_allocator){m, meter_alloc, meter_free};
+    w->allocator = (inv_allocator){.context = m, .alloc = meter_alloc, .free = meter_free};
     w->allow_busy = true;
     m->armed = true;
     inv_result result = world_open(w, &error);

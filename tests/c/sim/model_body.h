@@ -11,6 +11,7 @@
 
 #include "../../../src/invcore/base/inv_env.h"
 #include "../inv_test.h"
+#include "../pack_always.h"
 #include "compare.h"
 
 #define BATCH_COUNT_MAX 64u
@@ -61,8 +62,9 @@ static bool run_result(sim_run *run, const char *what, inv_result result) {
 
 /* One thread has nobody to wait for: log space is made and synced before and after every batch. */
 static bool run_settle(sim_run *run) {
-    if (run->memory == NULL) return true;
     bool more = true;
+    if (run->memory == NULL) /* only packs */
+        return run_result(run, "prepare", inv_store_prepare(run->store, &more));
     if (!run_result(run, "flush", inv_store_flush(run->store))) return false;
     while (more)
         if (!run_result(run, "prepare", inv_store_prepare(run->store, &more))) return false;
@@ -383,6 +385,7 @@ static bool run_one(uint64_t seed, bool durable, uint64_t step_count, uint64_t *
         inv_env_use_memory(run.env, run.memory);
     }
     inv_env_use_manual_clock(run.env, START_MS);
+    pack_always(&run.env->allocator);
     bool ok = run_open(&run) && run_settle(&run) && run_advance(&run, 0) &&
               run_steps(&run, step_count);
     if (run.store != NULL) {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../pack_always.h"
 #include "world_names.h"
 
 #define BUSY_ROUND_COUNT_MAX 64u
@@ -109,6 +110,7 @@ inv_env *world_env(const world *w, inv_memory *memory, uint64_t entropy_seed) {
     env->replay_part_entries = 1 + (uint32_t)(entropy_seed >> 1) % 4;
     if (entropy_seed % 2 == 0 || w->allocator.alloc != NULL) env->threads.start = NULL;
     if (w->allocator.alloc != NULL) env->allocator = w->allocator;
+    pack_always(&env->allocator);
     return env;
 }
 
