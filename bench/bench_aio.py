@@ -32,7 +32,7 @@ from typing import Any
 import pytest
 from held_disk import HeldDisk
 from pytest_benchmark.fixture import BenchmarkFixture
-from workload import Line, Sizes, sku_names
+from workload import Line, Loaded, Sizes, sku_names
 
 import inventory
 
@@ -95,20 +95,21 @@ class Heartbeat:
         return int(os.pread(schedstat, 64, 0).split()[1])
 
 
+def fill(directory: Path, sizes: Sizes) -> list[str]:
+    """A store with stock of every SKU, made before anything is measured; their names."""
+    with inventory.open(directory / "store") as inv:
+        Loaded(inv, Sizes(skus=sizes.skus, locations=1)).in_sku_order()
+    return sku_names(0, sizes.skus)
+
+
 async def measure(
-    directory: Path, sizes: Sizes, at_once: bool, collections: Collections
+    directory: Path, skus: list[str], count: int, at_once: bool, collections: Collections
 ) -> dict[str, Any]:
-    disk, count = HeldDisk(), min(sizes.reservations, IN_FLIGHT_MAX)
+    disk = HeldDisk()
     if not at_once:
         disk.release()
     with disk.holding():
         inv = await inventory.aio.open(directory / "store")
-    skus = sku_names(0, sizes.skus)
-    filling = asyncio.gather(*(inv.receive(sku, "LON", 1_000_000) for sku in skus))
-    if at_once:
-        await asyncio.sleep(0)
-    else:
-        await filling
     waits_s: list[float] = []
     in_flight = in_flight_max = 0
     all_answered = asyncio.Event()
@@ -118,7 +119,7 @@ async def measure(
         in_flight += 1
         in_flight_max = max(in_flight_max, in_flight)
         began_s = time.perf_counter()
-        await inv.reserve(skus[number % len(skus)], 1, location="LON")
+        await inv.reserve(skus[number % len(skus)], 1)
         waits_s.append(time.perf_counter() - began_s)
         in_flight -= 1
         if len(waits_s) == count:
@@ -138,7 +139,6 @@ async def measure(
     total_s = time.perf_counter() - began_s
     gc.callbacks.remove(collections)
     beating.cancel()
-    await filling
     live = (await inv.metrics()).live_holds
     assert live == count, f"{live:,} of {count:,} holds"
     await inv.close()
@@ -159,6 +159,8 @@ def run(directory: Path, sizes: Sizes, loop: str, flow: str, gc_default: bool = 
         asyncio.new_event_loop if loop == "asyncio" else uvloop.new_event_loop
     )
     collections = Collections()
+    skus = fill(directory, sizes)
+    count = min(sizes.reservations, IN_FLIGHT_MAX)
     thresholds = gc.get_threshold()
     gc.collect()
     if not gc_default:
@@ -166,7 +168,9 @@ def run(directory: Path, sizes: Sizes, loop: str, flow: str, gc_default: bool = 
         gc.set_threshold(1_000, 10, 1_000_000)
     runner = new_loop()
     try:
-        seen = runner.run_until_complete(measure(directory, sizes, flow == "at once", collections))
+        seen = runner.run_until_complete(
+            measure(directory, skus, count, flow == "at once", collections)
+        )
         runner.run_until_complete(runner.shutdown_default_executor())
     finally:
         runner.close()

@@ -79,7 +79,7 @@ typedef struct bench_commands {
     inv_reply_line shown[BATCH_COUNT_MAX]; /* one line of each answer */
 } bench_commands;
 
-/* What stands on every line. must and aim are limits of figure. */
+/* What stands on every line. must and aim are limits of figure; 0: it has none. */
 typedef struct bench_line {
     uint32_t row;
     const char *variant; /* tells lines of one row apart; "" when there is one */
@@ -162,12 +162,19 @@ static inline double median_of(double *figures, uint32_t count) {
 }
 
 /* `more` is further fields, each with a comma before it, or "". */
+static inline const char *limit_text(double limit, char out[static 32]) {
+    if (limit == 0) return "null";
+    snprintf(out, 32, "%g", limit);
+    return out;
+}
+
 static inline void print_line(const bench_line *line, const char *more) {
+    char must[32], aim[32];
     printf("{\"row\": %u, \"variant\": \"%s\", \"what\": \"%s\", \"figure\": %.3f, "
-           "\"unit\": \"%s\", \"durability\": \"%s\", \"must\": %g, \"aim\": %g, "
+           "\"unit\": \"%s\", \"durability\": \"%s\", \"must\": %s, \"aim\": %s, "
            "\"commands\": %" PRIu64 ", \"seconds\": %.3f%s}\n",
            line->row, line->variant, line->what, line->figure, line->unit, line->durability,
-           line->must, line->aim, line->commands, line->seconds, more);
+           limit_text(line->must, must), limit_text(line->aim, aim), line->commands, line->seconds, more);
     fflush(stdout);
 }
 

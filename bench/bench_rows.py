@@ -4,9 +4,9 @@
 Rows 10 (``locations`` rows a SKU) and 11 (one row a SKU): a child process numbers the names, 12
 characters each, and receives every row through the batch calls of the package, memory mode, once in
 SKU order and once in location order. The figure is the growth of its anonymous resident memory
-(``RssAnon``) over the load, by the rows loaded, once the store is at rest: the housekeeper packs the
-tables when loading has ended. The note says what it was when the last row was in. The arrays of numbers are there
-before the load.
+(``RssAnon``) over the load, by the rows loaded, once the store is at rest: the housekeeper packs
+the tables when loading has ended. The note says what it was when the last row was in. The arrays of
+numbers are there before the load.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 
 Line = dict[str, Any]
 
-LESS_IS_BETTER = {"bytes", "ms", "seconds", "x normal"}
+LESS_IS_BETTER = {"bytes", "ms", "ns", "seconds", "x normal"}
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 # Details worth a word beside the figure.

@@ -65,6 +65,7 @@ def contest(contender: str, work: str, durability: str) -> Bench:
 
 
 PLAN = [
+    Bench("bench_lines", (19,)),
     Bench("bench_core", (1,), ("--row", "1")),
     Bench("bench_core", (2,), ("--row", "2")),
     Bench("bench_api.py", (3,)),
