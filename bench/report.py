@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the benches in turn and print their figures beside what each must reach.
 
-    report.py                       all, full sizes, three rounds: over an hour, 20 GiB of disk
+    report.py                       all, full sizes, three rounds: 45 minutes, 20 GiB of disk
     report.py --quick --rounds 1    smaller sizes: minutes
     report.py --smoke               each for a moment, to see that it works; its figures are nothing
     report.py --markdown            print the last saved figures as Markdown; runs nothing
