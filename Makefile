@@ -55,7 +55,7 @@ ctest: $(STAMPS)/build ## build and run the C tests only
 	@$(BUILD_C)
 	@$(CTEST) --test-dir build/c
 
-bench: $(STAMPS)/package $(STAMPS)/bench ## measure, over an hour; minutes with BENCH_ARGS="--quick --rounds 1"
+bench: $(STAMPS)/package $(STAMPS)/bench ## measure, 45 minutes; fewer with BENCH_ARGS="--quick --rounds 1"
 	@$(BUILD_C)
 	@$(PY) bench/report.py $(BENCH_ARGS)
 
