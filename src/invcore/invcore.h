@@ -170,6 +170,8 @@ typedef struct inv_options {
     uint64_t downtime_ms_max;    /* clamp of downtime counted against a ttl; default 24 h */
     uint32_t stripe_bits;        /* stripes = 2^bits, 0 to 12; default 12; fixed at creation */
     uint32_t segments_ahead_max; /* prepared segments kept ready, 1 to 8; default 8 */
+    uint64_t snapshot_log_bytes; /* of new log after which a snapshot is taken; 0: only when asked
+                                    for; at most 1 PiB; default 1 GiB */
     bool read_only;              /* recover in memory, write nothing, refuse changes */
 } inv_options;
 
@@ -187,6 +189,10 @@ typedef struct inv_recovery {
     uint64_t durable_proven;       /* highest lsn proven durable by hints, headers, seals */
     uint64_t epoch;
     uint64_t segments_read;
+    uint64_t snapshot_lsn;     /* start of the snapshot that was loaded; 0: none */
+    uint64_t snapshot_end_lsn; /* the state can be built from here on */
+    uint64_t snapshot_bytes;
+    uint64_t snapshots_damaged; /* newer ones that could not be read */
     uint64_t downtime_ms; /* counted against ttls when the grace is over */
     uint64_t duration_ns;
     bool created;        /* a new store */
@@ -227,6 +233,12 @@ INV_MUST_USE inv_result inv_store_flush(inv_store *store);
 INV_MUST_USE inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max,
                                           bool *out_more);
 INV_MUST_USE inv_result inv_store_prepare(inv_store *store, bool *out_more);
+
+/* Has the housekeeper take a snapshot from now on and waits for it and for the trimming of the log
+ * (at most timeout_ms; INV_BUSY: it goes on without the caller). INV_FORBIDDEN (read_only),
+ * INV_BAD_REQUEST (memory mode), INV_DISK_FULL, INV_IO_ERROR, INV_NO_MEMORY (*error says where; the
+ * store goes on), INV_STORE_CLOSED, INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_store_snapshot(inv_store *store, uint32_t timeout_ms, inv_error *error);
 
 /* ---- changes --------------------------------------------------------------------------------- */
 typedef enum inv_command_kind {

@@ -48,7 +48,11 @@ typedef enum inv_plant {
     INV_PLANT_SEQLOCK_NO_RECHECK,  /* a read does not look at the sequence again */
     INV_PLANT_PREFIX_FROM_TAIL,    /* the flusher ignores appenders still copying */
     INV_PLANT_BATCH_ID_UNCHECKED,  /* a batch's short way takes every id for a new one */
-    INV_PLANT_BATCH_NO_TOUCH       /* ... leaves sequence and lsn of a stripe alone */
+    INV_PLANT_BATCH_NO_TOUCH,      /* ... leaves sequence and lsn of a stripe alone */
+    INV_PLANT_SNAPSHOT_FLOORS,     /* replay onto a snapshot applies what is in it already */
+    INV_PLANT_SNAPSHOT_FORGETS,    /* ids are forgotten while stripes are copied */
+    INV_PLANT_SNAPSHOT_NO_SETTLE,  /* a snapshot does not wait for the log to be durable */
+    INV_PLANT_SNAPSHOT_TRIM_ALL    /* the log is trimmed by the newest snapshot, not the older */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS

@@ -113,6 +113,8 @@ struct inv_env {
     inv_threads threads;
     uint32_t replay_part_entries; /* tests: entries of a part of a replay window, so that a short
                                      log fills windows and starts the thread; 0: the usual 128 */
+    uint32_t snapshot_stripes; /* tests: stripes that one step of a snapshot copies, so that others
+                                  come in between; 0: as many as fill a block */
     void (*yield)(void *context, int point); /* NULL in products; called at INV_YIELD points */
     void *yield_context;
     void *owned[4]; /* what inv_env_use_* allocated, freed by inv_env_destroy */

@@ -71,6 +71,8 @@ typedef struct inv_effect_tick {
     uint64_t stale_before_ms;     /* a UUIDv7 made before this may have been forgotten */
 } inv_effect_tick;
 
+#define INV_EFFECT_MARK_BYTES 16u /* SNAPSHOT_MARK blob: u64 start lsn, u64 end lsn */
+
 uint64_t inv_effect_bytes(const inv_effect *effect);
 
 /* Writes the entry at `out` (room for inv_effect_bytes) and returns the bytes written. */

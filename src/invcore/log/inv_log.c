@@ -4,9 +4,9 @@
  * know what happened. Reads only, applies nothing, decides nothing: the verdict on the log's end is
  * inv_wal_reader's, the decoding inv_effect's.
  *
- * The lock is given back as soon as the chain of segments is known. Safe, because nobody ever
- * changes a record of a segment in a chain: an opener begins a new segment and removes only void
- * ones. Rejected: keeping the lock (a service could not start while somebody reads its log).
+ * The lock is given back as soon as the chain of segments is known. Nobody ever changes a record of
+ * a segment in a chain: an opener begins a new segment and removes void ones. But snapshots trim the
+ * log: a segment that is gone when its turn comes is INV_IO_ERROR. Rejected: keeping the lock (a service could not start while somebody reads its log).
  */
 #include "inv_effect.h"
 #include "inv_wal_reader.h"
@@ -51,7 +51,7 @@ inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error) {
         inv_log_close(log);
         return result;
     }
-    inv_wal_scan_begin(&log->scanner, &log->chain);
+    inv_wal_scan_begin(&log->scanner, &log->chain, 0, 0);
     *out_log = log;
     return INV_OK;
 }

@@ -172,6 +172,9 @@ static inv_result follow(inv_wal_chain *chain, uint64_t wal_count, inv_error *er
     while (wanted != 0) {
         while (at > 0 && numbers[at - 1] > wanted) at--;
         if (at == 0 || numbers[at - 1] != wanted) {
+            if (first < wal_count &&
+                chain->links[first].header.base_lsn <= chain->state.snapshot_lsn)
+                break; /* trimmed: a snapshot stands for all before */
             error->segment = wanted;
             return inv_fail(error, INV_LOG_CORRUPT, 0, "segment %llu is missing",
                             (unsigned long long)wanted);
@@ -192,7 +195,8 @@ static inv_result follow(inv_wal_chain *chain, uint64_t wal_count, inv_error *er
     memmove(chain->links, chain->links + first, chain->link_count * sizeof(inv_wal_link));
     for (uint64_t i = 0; i < wal_count; i++)
         if (numbers[i] != 0) numbers[chain->void_count++] = numbers[i];
-    if (chain->links[0].header.base_lsn != INV_WAL_LSN_FIRST && chain->state.snapshot_lsn == 0)
+    if (chain->links[0].header.base_lsn != INV_WAL_LSN_FIRST &&
+        chain->links[0].header.base_lsn > chain->state.snapshot_lsn)
         return inv_fail(error, INV_LOG_CORRUPT, 0, "the log does not begin at its first lsn");
     return INV_OK;
 }
@@ -415,12 +419,19 @@ static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
     return result;
 }
 
-void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain) {
+void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain, uint64_t from_lsn,
+                        uint64_t proven_lsn) {
     inv_wal_verdict *verdict = &scanner->verdict;
     memset(scanner, 0, sizeof *scanner);
     scanner->chain = chain;
     verdict->durable = inv_max_u64(chain->hint_durable, chain->state.clean_lsn);
-    if (chain->link_count > 0) verdict->end_lsn = chain->links[0].header.base_lsn;
+    verdict->durable = inv_max_u64(verdict->durable, proven_lsn);
+    if (chain->link_count > 0)
+        verdict->end_lsn = inv_max_u64(chain->links[0].header.base_lsn, from_lsn);
+    /* A position at the end of one segment is the beginning of the next. */
+    while (scanner->link_index + 1 < chain->link_count &&
+           chain->links[scanner->link_index].end_lsn <= verdict->end_lsn)
+        scanner->link_index++;
     for (uint64_t k = 0; k < chain->link_count;
          k++) /* a recovered segment's word about the one before */
         if (chain->links[k].end_exact)
@@ -451,12 +462,13 @@ inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool
     }
 }
 
-inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit, void *argument,
-                        inv_wal_verdict *out, inv_error *error) {
+inv_result inv_wal_scan(const inv_wal_chain *chain, uint64_t from_lsn, uint64_t proven_lsn,
+                        inv_wal_visit visit, void *argument, inv_wal_verdict *out,
+                        inv_error *error) {
     inv_wal_scanner scanner;
     inv_wal_record record;
     bool more = true;
-    inv_wal_scan_begin(&scanner, chain);
+    inv_wal_scan_begin(&scanner, chain, from_lsn, proven_lsn);
     inv_result result = inv_wal_scan_next(&scanner, &record, &more, error);
     while (result == INV_OK && more) {
         result = visit(argument, &record, error);

@@ -5,7 +5,7 @@
  *
  * VERDICT at p, the first position without a valid record. D is the greatest lsn proven durable by:
  * the durable hints of all valid records, also of those found beyond p; the HINT file; a recovered
- * segment's word about the one before it; the clean-shutdown mark. D <= p   the log ends at p:
+ * segment's word about the one before it; the clean-shutdown mark; a snapshot. D <= p   the log ends at p:
  * cleanly (zeros follow), or torn (garbage, partial or void records) D >  p   corruption:
  * INV_LOG_CORRUPT with segment, offset, lsn range and the proof A SEAL proves nothing by itself: it
  * is written before it is synced.
@@ -28,7 +28,7 @@ typedef struct inv_wal_chain {
     inv_wal_state state;
     uint32_t seed;
     uint64_t hint_durable; /* 0 = no usable HINT */
-    inv_wal_link *links;   /* first segment first */
+    inv_wal_link *links;   /* first segment first; the log before it may have been trimmed */
     uint64_t link_count;
     uint64_t number_highest; /* of all wal- and spare- files, void ones included */
     uint64_t *void_numbers;  /* wal- files outside the chain */
@@ -72,8 +72,11 @@ typedef struct inv_wal_scanner {
     inv_wal_verdict verdict; /* complete when the scan has ended */
 } inv_wal_scanner;
 
-/* The chain must have a link, or inv_wal_scan_next must not be called. */
-void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain);
+/* From the record at from_lsn on, 0: from the first there is. proven_lsn: a snapshot's word that all
+ * below it was durable, or 0. The chain must have a link that reaches back to from_lsn, or
+ * inv_wal_scan_next must not be called. */
+void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain, uint64_t from_lsn,
+                        uint64_t proven_lsn);
 void inv_wal_scan_end(inv_wal_scanner *scanner); /* also of a zeroed one */
 
 /* The next valid record in lsn order, PAD and SEAL too; *out_more false: the log ends, cleanly or
@@ -90,8 +93,9 @@ static inline const inv_wal_link *inv_wal_scan_link(const inv_wal_scanner *scann
 /* Called for every record of a scan; anything but INV_OK stops it. */
 typedef inv_result (*inv_wal_visit)(void *argument, const inv_wal_record *record, inv_error *error);
 
-INV_MUST_USE inv_result inv_wal_scan(const inv_wal_chain *chain, inv_wal_visit visit,
-                                     void *argument, inv_wal_verdict *out, inv_error *error);
+INV_MUST_USE inv_result inv_wal_scan(const inv_wal_chain *chain, uint64_t from_lsn,
+                                     uint64_t proven_lsn, inv_wal_visit visit, void *argument,
+                                     inv_wal_verdict *out, inv_error *error);
 
 /* Copies the records [from, to) into `out`, re-headed for `epoch`: same lsns, SEAL becomes PAD. */
 INV_MUST_USE inv_result inv_wal_relog(const inv_wal_chain *chain, uint64_t from, uint64_t to,

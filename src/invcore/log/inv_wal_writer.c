@@ -57,6 +57,40 @@ static inv_result promote(inv_wal *wal, const inv_wal_segment_header *header,
     return result;
 }
 
+/* ---- segments of the past -------------------------------------------------------------------- */
+
+static void remember(inv_wal *wal, uint64_t number, uint64_t base) {
+    if (wal->past_count == wal->past_room) {
+        uint32_t room = wal->past_room == 0 ? 64 : wal->past_room * 2;
+        inv_wal_past *larger = inv_env_alloc(wal->env, room * sizeof(inv_wal_past));
+        if (larger == NULL) {
+            wal->past_incomplete = true;
+            return;
+        }
+        if (wal->past_count > 0) memcpy(larger, wal->past, wal->past_count * sizeof(inv_wal_past));
+        inv_env_free(wal->env, wal->past, wal->past_room * sizeof(inv_wal_past));
+        wal->past = larger;
+        wal->past_room = room;
+    }
+    wal->past[wal->past_count++] = (inv_wal_past){number, base};
+}
+
+bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn) {
+    const inv_storage *storage = &wal->env->storage;
+    uint64_t released = atomic_load_explicit(&wal->released, memory_order_relaxed);
+    uint64_t mapped = wal->ring[released % INV_WAL_RING].number; /* this and later ones */
+    if (wal->past_incomplete || wal->past_count < 2 || wal->past[1].base > lsn ||
+        wal->past[0].number >= mapped)
+        return false;
+    char name[INV_FILE_NAME_MAX + 1];
+    inv_error ignored = {0};
+    inv_wal_segment_name(name, "wal-", wal->past[0].number);
+    if (storage->remove(storage->context, name, &ignored) != INV_OK) return false;
+    wal->past_count--;
+    memmove(wal->past, wal->past + 1, wal->past_count * sizeof(inv_wal_past));
+    return true;
+}
+
 /* Offers a promoted segment to the appenders. */
 static void publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
                             const inv_segment_map *map) {
@@ -66,21 +100,18 @@ static void publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
     segment->base = base;
     segment->limit = base + map->size - INV_WAL_HEADER_BYTES;
     segment->map = *map;
+    remember(wal, number, base);
     /* release: pairs with the acquire of `ready` in rotate() and of `space_end` in credit_take */
     atomic_store_explicit(&wal->ready, sequence + 1, memory_order_release);
     atomic_store_explicit(&wal->space_end, segment->limit, memory_order_release);
 }
 
-inv_result inv_wal_write_state(inv_wal *wal, uint64_t segment_highest, uint64_t clean_lsn,
-                               inv_error *error) {
+/* state_lock is held, and given back. */
+static inv_result write_next_state(inv_wal *wal, inv_wal_state next, inv_error *error) {
     const inv_storage *storage = &wal->env->storage;
     uint8_t slot[INV_STATE_SLOT_BYTES];
-    inv_lock_take(&wal->state_lock);
-    inv_wal_state next = wal->state;
     next.sequence++;
     next.epoch = wal->epoch;
-    next.segment_highest = inv_max_u64(next.segment_highest, segment_highest);
-    next.clean_lsn = clean_lsn;
     inv_wal_encode_state(slot, &next);
     inv_result result =
         storage->write(storage->context, "STATE", (next.sequence & 1) * INV_STATE_SLOT_BYTES, slot,
@@ -88,6 +119,22 @@ inv_result inv_wal_write_state(inv_wal *wal, uint64_t segment_highest, uint64_t 
     if (result == INV_OK) wal->state = next;
     inv_lock_give(&wal->state_lock);
     return result;
+}
+
+inv_result inv_wal_write_state(inv_wal *wal, uint64_t segment_highest, uint64_t clean_lsn,
+                               inv_error *error) {
+    inv_lock_take(&wal->state_lock);
+    inv_wal_state next = wal->state;
+    next.segment_highest = inv_max_u64(next.segment_highest, segment_highest);
+    next.clean_lsn = clean_lsn;
+    return write_next_state(wal, next, error);
+}
+
+inv_result inv_wal_write_snapshot(inv_wal *wal, uint64_t snapshot_lsn, inv_error *error) {
+    inv_lock_take(&wal->state_lock);
+    inv_wal_state next = wal->state;
+    next.snapshot_lsn = inv_max_u64(next.snapshot_lsn, snapshot_lsn);
+    return write_next_state(wal, next, error);
 }
 
 static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
@@ -105,6 +152,8 @@ static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     wal->window = inv_min_u64(INV_WAL_WINDOW_BYTES, capacity_of(wal) / 2);
     wal->window_reserved = inv_min_u64(INV_WAL_WINDOW_RESERVED, wal->window / 4);
     wal->rate_mono_ms = env->clock.mono_ms(env->clock.context);
+    for (uint32_t i = 0; i < config->past_count; i++)
+        remember(wal, config->past[i].number, config->past[i].base);
 }
 
 inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
@@ -168,6 +217,9 @@ static void unmap_released(inv_wal *wal, uint64_t below) {
 void inv_wal_deinit(inv_wal *wal) {
     if (wal->env == NULL || wal->in_memory) return;
     unmap_released(wal, atomic_load_explicit(&wal->ready, memory_order_acquire));
+    inv_env_free(wal->env, wal->past, wal->past_room * sizeof(inv_wal_past));
+    wal->past = NULL;
+    wal->past_count = wal->past_room = 0;
 }
 
 /* ---- credit ---------------------------------------------------------------------------------- */

@@ -40,6 +40,10 @@ typedef struct inv_wal_segment {
     inv_segment_map map;
 } inv_wal_segment;
 
+typedef struct inv_wal_past { /* a segment of the chain on disk */
+    uint64_t number, base;
+} inv_wal_past;
+
 typedef struct inv_wal {
     const inv_env *env;
     inv_lanes *lanes;
@@ -77,6 +81,9 @@ typedef struct inv_wal {
     uint64_t preparing_number, preparing_bytes;
     bool preparing;
     uint64_t rate_tail, rate_mono_ms, rate_bytes_s;
+    inv_wal_past *past; /* all segments there are, oldest first */
+    uint32_t past_count, past_room;
+    bool past_incomplete; /* there was no memory to remember one: nothing is trimmed any more */
 
     /* Flusher only. */
     uint64_t hint_mono_ms;
@@ -92,6 +99,8 @@ typedef struct inv_wal_config {
     uint64_t segment_bytes;
     uint32_t segments_ahead_max;
     bool staged; /* nobody is answered before a sync: see inv_storage.map */
+    const inv_wal_past *past; /* of the chain the new segment continues, oldest first */
+    uint32_t past_count;
 } inv_wal_config;
 
 /* Memory mode. */
@@ -162,6 +171,12 @@ void inv_wal_fail(inv_wal *wal, const inv_error *cause);
 /* Writes STATE; clean_lsn 0 = running. */
 INV_MUST_USE inv_result inv_wal_write_state(inv_wal *wal, uint64_t segment_highest,
                                             uint64_t clean_lsn, inv_error *error);
+/* The same, with the lsn of the newest snapshot. */
+INV_MUST_USE inv_result inv_wal_write_snapshot(inv_wal *wal, uint64_t snapshot_lsn,
+                                               inv_error *error);
+
+/* Removes the oldest segment if all of it lies below `lsn`. For the housekeeper. */
+bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn);
 
 void inv_wal_segment_name(char out[INV_FILE_NAME_MAX + 1], const char *prefix, uint64_t number);
 

@@ -232,6 +232,38 @@ inv_result inv_table_reserve_row(inv_table *table, inv_lanes *lanes, uint32_t pl
     return rebuild_rows(table, lanes, table->rows_live + table->rows_live / 8 + more + 4);
 }
 
+inv_result inv_table_make_room(inv_table *table, inv_lanes *lanes, uint32_t sku_count,
+                               uint32_t name_bytes, uint32_t row_count) {
+    INV_ASSERT(table->skus == NULL && table->rows == NULL);
+    if (sku_count == 0) return INV_OK;
+    if (sku_count > INV_TABLE_SKU_COUNT_MAX) return INV_LIMIT_EXCEEDED;
+    uint32_t slots = 8;
+    while (sku_count > slots / 4 * 3) slots *= 2;
+    inv_result result = copy_skus(table, lanes, packed_room(sku_count));
+    if (result == INV_OK) result = copy_names(table, lanes, packed_room(name_bytes));
+    if (result == INV_OK) result = rebuild_index(table, lanes, slots);
+    if (result == INV_OK && row_count > 0)
+        result = rebuild_rows(table, lanes, packed_room(row_count));
+    return result;
+}
+
+bool inv_table_load_sku(inv_table *table, const inv_sku *sku, uint32_t row_count) {
+    uint64_t rows_room = table->rows == NULL ? 0 : table->rows->room;
+    if (table->skus == NULL || table->sku_count >= table->skus->room || sku->name_length == 0 ||
+        sku->name_length > table->names->room - table->names_used ||
+        row_count > rows_room - table->rows_used || row_count > INV_LOCATION_COUNT_MAX)
+        return false;
+    inv_sku *target = &table->skus->at[table->sku_count];
+    *target = *sku;
+    target->name_offset = table->names_used;
+    target->run = row_count == 0 ? 0 : run_make(table->rows_used, row_count, row_count);
+    table->names_used += sku->name_length;
+    table->rows_used += row_count;
+    table->rows_live += row_count;
+    index_insert(table->index, sku->hash, table->sku_count++);
+    return true;
+}
+
 uint32_t inv_table_add_sku(inv_table *table, uint64_t hash, uint16_t seller, inv_text name) {
     uint32_t place = table->sku_count;
     INV_ASSERT(table->skus != NULL && place < table->skus->room);
@@ -324,6 +356,14 @@ static void policy_put(inv_table *table, uint32_t place, uint16_t location, uint
     slot->sku = place + 1;
     slot->location = location;
     slot->safety_stock = safety_stock;
+}
+
+inv_result inv_table_load_policy(inv_table *table, inv_lanes *lanes, uint32_t place,
+                                 uint16_t location, uint32_t safety_stock) {
+    if (place >= table->sku_count) return INV_LOG_CORRUPT;
+    inv_result result = inv_table_reserve_policy(table, lanes);
+    if (result == INV_OK) policy_put(table, place, location, safety_stock);
+    return result;
 }
 
 void inv_table_set_safety_stock(inv_table *table, uint32_t place, uint16_t location,

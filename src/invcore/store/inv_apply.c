@@ -11,7 +11,7 @@
 /* ---- rows
  * ----------------------------------------------------------------------------------------- */
 
-static inv_result apply_row(inv_store *store, const inv_change_line *line) {
+inv_result inv_apply_row(inv_store *store, const inv_change_line *line) {
     inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, line->sku)];
     uint32_t place = inv_sku_place(store, line->sku);
     if (place >= stripe->table.sku_count) return INV_LOG_CORRUPT;
@@ -39,8 +39,8 @@ static inv_result apply_row(inv_store *store, const inv_change_line *line) {
 
 inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effect) {
     for (uint32_t i = 0; i < effect->line_count; i++) {
-        if (run != NULL) inv_run_touch(run, inv_sku_stripe(store, effect->lines[i].sku));
-        inv_result result = apply_row(store, &effect->lines[i]);
+        inv_run_touch(run, inv_sku_stripe(store, effect->lines[i].sku));
+        inv_result result = inv_apply_row(store, &effect->lines[i]);
         if (result != INV_OK) return result;
     }
     return INV_OK;

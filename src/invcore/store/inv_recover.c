@@ -3,11 +3,13 @@
  * inv_recover.c: opening a store: find the log, replay its effects, give the verdict on its end,
  * begin a new segment. Decides nothing about stock and reads no clock while replaying.
  *
- * ORDER (each step durable before the next): epoch + 1 in STATE; replay; a new segment that says
+ * ORDER (each step durable before the next): epoch + 1 in STATE; the newest snapshot that is whole;
+ * replay of the log behind it; a new segment that says
  * where the log ends and holds the ambiguous tail once more; STATE; a tick. Void segments and
  * spares are deleted last. A crash anywhere leaves something this code opens to the same state.
  */
 #include "inv_replay.h"
+#include "inv_snapshot.h"
 
 #define QUEUE_FROM_ENTRIES 4096u /* a shorter log is replayed one by one: no queue to be made */
 #define SHARED_HOLDS 65536u /* wheels for at least so many are built by two threads */
@@ -99,6 +101,7 @@ static bool note_known(void *argument, inv_ref ref, inv_hold *hold) {
     replay *state = argument;
     inv_store *store = state->store;
     (void)ref;
+    if (hold->line_count == 1) return true; /* it lives with its line */
     inv_replay_queue_note_cart(
         state->queue, inv_hold_hash(store->key, inv_seller_tweak_of(store, hold->seller),
                                     (hold->kind & INV_HOLD_OP) != 0,
@@ -106,8 +109,7 @@ static bool note_known(void *argument, inv_ref ref, inv_hold *hold) {
     return true;
 }
 
-/* From here on entries wait in windows. Reservations there are by now may be carts, for all it
- * knows. */
+/* From here on entries wait in windows. Of the reservations there are by now, it knows the carts. */
 static void begin_queue(replay *state) {
     inv_store *store = state->store;
     state->queue = inv_replay_queue_create(store);
@@ -266,6 +268,57 @@ static inv_result build_wheels(inv_store *store, uint64_t engine_ms) {
     return (inv_result)atomic_load_explicit(&all.result, memory_order_relaxed);
 }
 
+/* ---- the snapshot
+ * --------------------------------------------------------------------------------------- */
+
+static inv_result empty_parts(inv_store *store, inv_error *error) {
+    inv_store_free_parts(store);
+    inv_result result = inv_store_init_parts(store);
+    return result == INV_OK ? result : inv_fail(error, result, 0, "no memory for the store");
+}
+
+/* Loads the newest snapshot that is whole and that the log reaches back to; *out->start_lsn 0: there
+ * is none, and the log begins at its beginning. A damaged one is not the end while an older one and
+ * its log are there. */
+static inv_result load_snapshot(inv_store *store, const inv_wal_chain *chain,
+                                inv_snapshot_found *out, inv_error *error) {
+    inv_snapshot_list list;
+    inv_error first = {0};
+    inv_result result = inv_snapshot_find(store->env, &list, error);
+    if (result != INV_OK || chain->link_count == 0) return result;
+    uint64_t log_begins = chain->links[0].header.base_lsn;
+    for (uint32_t i = 0; i < list.count && list.start_lsns[i] >= log_begins; i++) {
+        memset(error, 0, sizeof *error);
+        result = inv_snapshot_load(store, list.start_lsns[i], list.bytes[i], out, error);
+        if (result == INV_OK || result == INV_NO_MEMORY || result == INV_FORMAT_UNKNOWN)
+            return result;
+        if (store->recovery.snapshots_damaged++ == 0) first = *error;
+        result = empty_parts(store, error);
+        if (result != INV_OK) return result;
+    }
+    memset(error, 0, sizeof *error);
+    if (log_begins == INV_WAL_LSN_FIRST) return INV_OK;
+    *error = first;
+    return inv_fail(error, INV_LOG_CORRUPT, 0,
+                    "no snapshot can be read, and the log begins at lsn %llu only (%.120s)",
+                    (unsigned long long)log_begins,
+                    first.code == 0 ? "there is none" : first.message);
+}
+
+static void begin_behind(inv_store *store, const inv_snapshot_found *found, replay *state) {
+    if (found->start_lsn == 0) return;
+    state->engine_ms = found->clock.engine_ms;
+    state->tick = found->clock.tick;
+    state->tick_ms = found->clock.tick_ms;
+    state->ticked = true;
+    store->replay_floors = found->floors;
+    store->replay_fuzzy_lsn = found->end_lsn;
+    store->snapshot_lsn = found->start_lsn;
+    store->recovery.snapshot_lsn = found->start_lsn;
+    store->recovery.snapshot_end_lsn = found->end_lsn;
+    store->recovery.snapshot_bytes = found->bytes;
+}
+
 static void delete_files(inv_store *store, const inv_wal_chain *chain) {
     const inv_storage *storage = &store->env->storage;
     char name[INV_FILE_NAME_MAX + 1];
@@ -281,6 +334,8 @@ static void delete_files(inv_store *store, const inv_wal_chain *chain) {
         result = storage->remove(storage->context, name, &ignored);
         (void)result;
     }
+    result = storage->remove(storage->context, INV_SNAP_UNFINISHED, &ignored);
+    (void)result;
 }
 
 static inv_result new_identity(inv_store *store, inv_error *error) {
@@ -347,22 +402,39 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
         header.prev_crc = verdict->end_crc;
         header.prev_exact = true;
     }
+    inv_wal_past *past = NULL;
+    uint32_t past_count = 0;
+    size_t past_bytes = (size_t)chain->link_count * sizeof(inv_wal_past);
+    if (result == INV_OK && chain->link_count > 0) {
+        past = inv_env_alloc(env, past_bytes);
+        if (past == NULL) result = inv_fail(error, INV_NO_MEMORY, 0, "no memory for segments");
+    }
+    for (uint64_t i = 0; past != NULL && i < chain->link_count; i++) {
+        const inv_wal_segment_header *link = &chain->links[i].header;
+        past[past_count++] = (inv_wal_past){link->number, link->base_lsn};
+        if (link->number == verdict->relog_number) break; /* what follows is void now */
+    }
     inv_wal_config config = {.identity = store->identity,
                              .state = *state,
                              .segment_bytes = store->options.segment_bytes,
                              .segments_ahead_max = store->options.segments_ahead_max,
-                             .staged = store->options.durability == INV_DURABLE};
+                             .staged = store->options.durability == INV_DURABLE,
+                             .past = past,
+                             .past_count = past_count};
 #ifdef INV_PLANTED_BUGS
     for (uint64_t i = 0; i < chain->link_count && INV_PLANTED(INV_PLANT_APPEND_RECOVERED); i++) {
         if (chain->links[i].header.number != verdict->end_number) continue;
         inv_env_free(env, relog, relog_bytes);
-        return inv_wal_resume(&store->wal, env, &store->lanes, &config, &chain->links[i].header,
-                              verdict->end_lsn, error);
+        result = inv_wal_resume(&store->wal, env, &store->lanes, &config, &chain->links[i].header,
+                                verdict->end_lsn, error);
+        inv_env_free(env, past, past_bytes);
+        return result;
     }
 #endif
     if (result == INV_OK)
         result = inv_wal_start(&store->wal, env, &store->lanes, &config, &header, relog,
                                relog_bytes, error);
+    inv_env_free(env, past, past_bytes);
     inv_env_free(env, relog, relog_bytes);
     store->recovery.relogged_bytes = relog_bytes;
     return result;
@@ -370,7 +442,7 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
 
 static void report(inv_store *store, const inv_wal_chain *chain, const inv_wal_verdict *verdict) {
     inv_recovery *found = &store->recovery;
-    found->lsn_first = chain->link_count == 0 ? INV_WAL_LSN_FIRST : chain->links[0].header.base_lsn;
+    found->lsn_first = inv_max_u64(INV_WAL_LSN_FIRST, found->snapshot_lsn);
     found->lsn_end = verdict->end_lsn;
     found->torn_bytes_dropped = verdict->torn_bytes;
     found->torn_records_dropped = verdict->void_records;
@@ -403,7 +475,8 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
     verdict->end_lsn = verdict->relog_lsn = verdict->durable = INV_WAL_LSN_FIRST;
     if (chain->link_count == 0) return INV_OK;
     store->replaying = true;
-    inv_result result = inv_wal_scan(chain, replay_record, state, verdict, error);
+    inv_result result = inv_wal_scan(chain, store->snapshot_lsn, store->replay_fuzzy_lsn,
+                                     replay_record, state, verdict, error);
     inv_replay_failure failure = {.result = INV_OK};
     if (state->queue != NULL) failure = inv_replay_queue_drain(state->queue);
     inv_replay_queue_destroy(state->queue);
@@ -439,7 +512,15 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     if (result == INV_OK && chain.exists) store->identity = chain.state.identity;
     if (result == INV_OK) result = inv_store_init_parts(store);
     if (result == INV_OK && !read_only) result = claim_epoch(store, &chain, &wal_state, error);
-    if (result == INV_OK) result = replay_log(store, &chain, &state, &verdict, error);
+    inv_snapshot_found found = {0};
+    if (result == INV_OK) result = load_snapshot(store, &chain, &found, error);
+    if (result == INV_OK) {
+        begin_behind(store, &found, &state);
+        result = replay_log(store, &chain, &state, &verdict, error);
+    }
+    inv_env_free(store->env, found.floors, store->stripe_count * sizeof(uint64_t));
+    store->replay_floors = NULL;
+    store->replay_fuzzy_lsn = 0;
     if (result == INV_OK) {
         report(store, &chain, &verdict);
         resume_time(store, &state, chain.exists);
@@ -459,6 +540,11 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
             error->code = result = INV_IO_ERROR;
         }
         if (result == INV_OK) delete_files(store, &chain);
+        if (result == INV_OK) {
+            store->snapshot = inv_env_alloc(store->env, sizeof *store->snapshot);
+            if (store->snapshot == NULL)
+                result = inv_fail(error, INV_NO_MEMORY, 0, "no memory for snapshots");
+        }
     }
     inv_wal_chain_free(&chain);
     store->recovery.epoch = store->wal.epoch;

@@ -38,6 +38,25 @@ void inv_replay_key(const inv_effect *effect, uint64_t hash, inv_hold_key *out) 
 
 /* ---- applying -------------------------------------------------------------------------------- */
 
+/* Replaying onto a snapshot: is this change in the stripe already? Its copy is exact as of its floor.
+ */
+static inline bool is_in_copy(const inv_store *store, uint32_t stripe,
+                              const inv_replay_place *place) {
+    return INV_UNLIKELY(store->replay_floors != NULL) &&
+           place->record_end <= store->replay_floors[stripe] &&
+           !INV_PLANTED(INV_PLANT_SNAPSHOT_FLOORS);
+}
+
+static inv_result replay_rows(inv_store *store, const inv_effect *effect,
+                              const inv_replay_place *place) {
+    for (uint32_t i = 0; i < effect->line_count; i++) {
+        if (is_in_copy(store, inv_sku_stripe(store, effect->lines[i].sku), place)) continue;
+        inv_result result = inv_apply_row(store, &effect->lines[i]);
+        if (result != INV_OK) return result;
+    }
+    return INV_OK;
+}
+
 /* A new hold under an id. An ended one of the same id was forgotten live, so it goes first. */
 static inv_result open_hold(inv_store *store, const inv_hold_key *key, uint32_t stripe,
                             inv_ref *out_ref) {
@@ -63,9 +82,11 @@ static inv_result open_hold(inv_store *store, const inv_hold_key *key, uint32_t 
     return result;
 }
 
-static inv_result replay_sku_name(inv_store *store, const inv_effect *effect, uint64_t hash) {
+static inv_result replay_sku_name(inv_store *store, const inv_effect *effect, uint64_t hash,
+                                  const inv_replay_place *place) {
     uint32_t stripe = (uint32_t)hash & (store->stripe_count - 1);
     inv_table *table = &store->stripes[stripe].table;
+    if (is_in_copy(store, stripe, place)) return INV_OK;
     if (effect->account != inv_sku_number(store, stripe, table->sku_count)) return INV_LOG_CORRUPT;
     inv_result result = inv_table_reserve_sku(table, &store->lanes, effect->blob.length);
     if (result != INV_OK) return result;
@@ -73,7 +94,8 @@ static inv_result replay_sku_name(inv_store *store, const inv_effect *effect, ui
     return INV_OK;
 }
 
-static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64_t hash) {
+static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64_t hash,
+                              const inv_replay_place *place) {
     uint32_t number = effect->account, place_number;
     inv_names *names = NULL;
     inv_ref node;
@@ -82,7 +104,7 @@ static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64
     case INV_NAME_SKU:
         if (effect->blob.length < 1 || effect->blob.length > INV_SKU_BYTES_MAX)
             return INV_LOG_CORRUPT;
-        return replay_sku_name(store, effect, hash);
+        return replay_sku_name(store, effect, hash, place);
     case INV_NAME_LOCATION:
         names = &store->locations;
         break;
@@ -101,6 +123,8 @@ static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64
     default:
         return INV_FORMAT_UNKNOWN;
     }
+    if (number < inv_names_count(names) && place->record_end <= store->replay_fuzzy_lsn)
+        return INV_OK; /* the snapshot has it */
     if (number != inv_names_count(names)) return INV_LOG_CORRUPT;
     inv_result result = inv_names_prepare(names, effect->blob, 0, &node, &place_number);
     if (result != INV_OK) return result == INV_NO_MEMORY ? result : INV_LOG_CORRUPT;
@@ -127,6 +151,7 @@ static inv_result replay_op(inv_store *store, const inv_effect *effect, const in
                             uint64_t hash, uint32_t stripe, const inv_replay_place *place) {
     inv_hold_key key;
     inv_ref ref;
+    if (is_in_copy(store, stripe, place)) return INV_OK;
     key_of(id, effect->seller, true, hash, &key);
     inv_result result = open_hold(store, &key, stripe, &ref);
     if (result != INV_OK) return result;
@@ -145,17 +170,19 @@ static inv_result replay_hold(inv_store *store, const inv_effect *effect, uint64
         return INV_LOG_CORRUPT;
     key_of(&effect->id, effect->seller, false, hash, &key);
     key.no_body = effect->kind == INV_ENTRY_TOMBSTONE;
-    if (fresh)
-        result = open_hold(store, &key, lowest_stripe(store, effect, hash), &ref);
-    else
+    uint32_t home = fresh ? lowest_stripe(store, effect, hash) : 0;
+    if (fresh && !is_in_copy(store, home, place))
+        result = open_hold(store, &key, home, &ref);
+    else if (!fresh)
         ref = inv_holds_find(&store->holds, &key);
     if (result != INV_OK) return result;
-    if (ref == 0) return INV_LOG_CORRUPT;
-    uint32_t home = inv_hold_stripe(&store->holds, ref);
+    if (ref == 0 && !fresh) return INV_LOG_CORRUPT;
+    if (ref != 0) home = inv_hold_stripe(&store->holds, ref);
     /* The line is none of a hold that lives elsewhere, unless that is a cart: those come alone. */
     if (place->stripe != INV_NUMBER_NONE && home != place->stripe) return INV_LOG_CORRUPT;
-    result = inv_apply_rows(store, NULL, effect);
-    if (result == INV_OK) result = inv_apply_hold(store, effect, ref, place->time_ms);
+    result = replay_rows(store, effect, place);
+    if (result != INV_OK || is_in_copy(store, home, place)) return result; /* its op_id too */
+    result = inv_apply_hold(store, effect, ref, place->time_ms);
     if (result != INV_OK) return result;
     inv_hold *hold = inv_hold_at(&store->holds, ref);
     if (hold->state != effect->state) return INV_LOG_CORRUPT;
@@ -170,12 +197,12 @@ static inv_result replay_hold(inv_store *store, const inv_effect *effect, uint64
 inv_result inv_replay_apply(inv_store *store, const inv_effect *effect, uint64_t hash,
                             const inv_replay_place *place) {
     inv_result result;
-    if (effect->kind == INV_ENTRY_NAME) return replay_name(store, effect, hash);
+    if (effect->kind == INV_ENTRY_NAME) return replay_name(store, effect, hash, place);
     for (uint32_t i = 0; i < effect->line_count; i++) {
         uint32_t stripe = inv_sku_stripe(store, effect->lines[i].sku);
         if (inv_sku_place(store, effect->lines[i].sku) >= store->stripes[stripe].table.sku_count)
             return INV_LOG_CORRUPT;
-        touch(store, stripe, place->record_end);
+        if (!is_in_copy(store, stripe, place)) touch(store, stripe, place->record_end);
     }
     switch (effect->kind) {
     case INV_ENTRY_RESERVE:
@@ -187,10 +214,12 @@ inv_result inv_replay_apply(inv_store *store, const inv_effect *effect, uint64_t
     case INV_ENTRY_EXPIRE:
     case INV_ENTRY_TOMBSTONE:
         return replay_hold(store, effect, hash, place);
+    case INV_ENTRY_SNAPSHOT_MARK:
+        return INV_OK; /* says what there was, changes nothing */
     default:
         if (!is_stock(effect->kind)) return INV_FORMAT_UNKNOWN;
         if (effect->line_count != 1) return INV_LOG_CORRUPT;
-        result = inv_apply_rows(store, NULL, effect);
+        result = replay_rows(store, effect, place);
         if (result != INV_OK || !effect->id.present) return result;
         return replay_op(store, effect, &effect->id, hash,
                          inv_sku_stripe(store, effect->lines[0].sku), place);

@@ -2,6 +2,7 @@
  *
  * inv_store.c: a store's life, its loops, reads, names and figures. Changes go through inv_run.c.
  */
+#include "inv_snapshot.h"
 #include "inv_store.h"
 
 #include <stdio.h>
@@ -20,6 +21,7 @@ void inv_options_init(inv_options *options) {
     options->interval_ms = 10;
     options->segment_bytes = 64ull << 20;
     options->id_retention_ms = 24ull * 3600 * 1000;
+    options->snapshot_log_bytes = 1ull << 30;
     options->ended_ids_max = 32ull << 20;
     options->default_ttl_ms = 600000;
     options->restart_grace_ms = 10000;
@@ -50,6 +52,8 @@ static inv_result check_options(const inv_options *options, inv_error *error) {
         return out_of_range(error, "downtime_ms_max", 0, INV_TTL_MS_MAX);
     if (options->ended_ids_max < 1 || options->ended_ids_max > 1ull << 31)
         return out_of_range(error, "ended_ids_max", 1, 1ull << 31);
+    if (options->snapshot_log_bytes > 1ull << 50)
+        return out_of_range(error, "snapshot_log_bytes", 0, 1ull << 50);
     if (options->stripe_bits > 12) return out_of_range(error, "stripe_bits", 0, 12);
     if (options->segments_ahead_max < 1 || options->segments_ahead_max > 8)
         return out_of_range(error, "segments_ahead_max", 1, 8);
@@ -213,10 +217,8 @@ inv_result inv_store_close(inv_store *store, inv_error *error) {
     return result;
 }
 
-void inv_store_destroy(inv_store *store) {
-    if (store == NULL) return;
+void inv_store_free_parts(inv_store *store) {
     const inv_env *env = store->env;
-    inv_wal_deinit(&store->wal);
     for (uint32_t i = 0; store->stripes != NULL && i < store->stripe_count; i++) {
         inv_table_free(&store->stripes[i].table, &store->lanes);
         inv_env_free(env, store->stripes[i].wheel, sizeof(inv_wheel));
@@ -232,6 +234,17 @@ void inv_store_destroy(inv_store *store) {
     if (store->pool.env != NULL) inv_pool_deinit(&store->pool);
     inv_env_free(env, store->stripes, store->stripe_count * sizeof(inv_stripe));
     inv_env_free(env, store->next_due, store->stripe_count * sizeof(_Atomic uint64_t));
+    store->stripes = NULL;
+    store->next_due = NULL;
+    memset(&store->pool, 0, sizeof store->pool);
+}
+
+void inv_store_destroy(inv_store *store) {
+    if (store == NULL) return;
+    const inv_env *env = store->env;
+    inv_wal_deinit(&store->wal);
+    inv_snapshot_free(store);
+    inv_store_free_parts(store);
     if (store->locked) env->storage.unlock(env->storage.context);
     inv_env_free(env, store, sizeof *store);
 }
@@ -417,7 +430,9 @@ inv_result inv_store_prepare(inv_store *store, bool *out_more) {
     inv_pool_touch_ahead(&store->pool);
     inv_pack_step(store);
     if (store->options.read_only) return INV_OK;
-    return inv_wal_prepare(&store->wal, out_more);
+    result = inv_wal_prepare(&store->wal, out_more);
+    if (result == INV_OK && store->snapshot != NULL) result = inv_snapshot_step(store, out_more);
+    return result;
 }
 
 void inv_store_run_housekeeper(inv_store *store) {

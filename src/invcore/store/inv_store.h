@@ -165,6 +165,8 @@ typedef struct inv_store {
     uint64_t anchor_engine_ms, anchor_mono_ms; /* T = anchor_engine + (mono - anchor_mono) */
     uint64_t grace_until_ms, downtime_pending_ms;
     uint64_t tick_last_ms, tick_last_tail;
+    inv_effect_tick tick_last;
+    bool snapshot_copying; /* no id is forgotten meanwhile */
     uint64_t forgotten_total; /* ended ids let go since the store was opened */
     uint32_t mark_count;
     inv_ended_mark marks[INV_ENDED_MARKS]; /* oldest first */
@@ -175,6 +177,16 @@ typedef struct inv_store {
     bool packing;           /* housekeeper: a round of packing has begun */
     uint32_t pack_left;     /* housekeeper: stripes it has not come to */
     uint64_t pack_asked_ms; /* housekeeper: when it last asked for one */
+
+    struct inv_snapshot *snapshot; /* housekeeper; NULL: this store takes none */
+    _Atomic uint64_t snapshot_lsn; /* start of the newest there is; 0: none. Housekeeper writes */
+    uint64_t snapshot_older_lsn;   /* of the one before, if it is known to be whole; housekeeper */
+    _Atomic uint64_t snapshot_bytes, snapshot_ns; /* of the last one taken */
+    _Atomic uint64_t snapshot_failures;
+    _Atomic uint32_t snapshot_wanted, snapshot_done; /* asked for; answered: futex */
+
+    const uint64_t *replay_floors; /* by stripe, while a log is replayed onto a snapshot */
+    uint64_t replay_fuzzy_lsn;     /* below it names may be there already */
 
     _Atomic uint32_t stop;    /* loops: end */
     _Atomic uint32_t closing; /* calls: refuse */
@@ -251,8 +263,10 @@ void inv_fill_reservation(const inv_store *store, inv_ref ref, inv_reply *reply)
 
 /* ---- inv_apply.c
  * ------------------------------------------------------------------------------------ */
-/* Row effects of an entry. Live code has reserved the memory before. INV_LOG_CORRUPT: a counter
- * would leave its range, an unknown SKU; INV_NO_MEMORY (replay only). run is NULL in replay. */
+/* Row effect of a line. Live code has reserved the memory before. INV_LOG_CORRUPT: a counter would
+ * leave its range, an unknown SKU; INV_NO_MEMORY (replay only). */
+INV_MUST_USE inv_result inv_apply_row(inv_store *store, const inv_change_line *line);
+/* Of all lines of an entry, live. */
 INV_MUST_USE inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effect);
 /* A new hold for an id, in the index. The shard is locked and has room. 0: no memory. */
 inv_ref inv_apply_create_locked(inv_store *store, const inv_hold_key *key, uint32_t stripe,
@@ -292,6 +306,7 @@ INV_MUST_USE inv_result inv_recover(inv_store *store, inv_error *error);
  * ------------------------------------------------------------------------------------ */
 /* Everything that needs the identity (hash key, stripes): called by recovery once it is known. */
 INV_MUST_USE inv_result inv_store_init_parts(inv_store *store);
+void inv_store_free_parts(inv_store *store);
 bool inv_store_enter(inv_store *store, inv_lane **out_lane, inv_result *out_result);
 
 #endif

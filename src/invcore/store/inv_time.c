@@ -197,8 +197,9 @@ static void find_excess(inv_store *store, uint64_t excess, uint64_t *lsn, uint64
 /* Between two ticks: by as much more than a tick may leave behind when it goes by marks. */
 static bool must_forget(const inv_store *store) {
     uint64_t most = store->options.ended_ids_max;
-    return atomic_load_explicit(&((inv_store *)store)->holds.ended_total, memory_order_relaxed) >
-           most + most / (INV_ENDED_MARKS / 4);
+    return !store->snapshot_copying &&
+           atomic_load_explicit(&((inv_store *)store)->holds.ended_total, memory_order_relaxed) >
+               most + most / (INV_ENDED_MARKS / 4);
 }
 
 /* What ids this tick lets go. window_start for STALE_ID also covers those forgotten for their
@@ -208,6 +209,12 @@ static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *t
     uint64_t total = atomic_load_explicit(&store->holds.ended_total, memory_order_relaxed);
     tick->window_start_ms = now > retention ? now - retention : 0;
     tick->forgotten_lsn = 0;
+    if (store->snapshot_copying && !INV_PLANTED(INV_PLANT_SNAPSHOT_FORGETS)) {
+        tick->window_start_ms = 0;
+        tick->stale_before_ms =
+            atomic_load_explicit(&store->window_start_ms, memory_order_relaxed);
+        return;
+    }
     /* What was once forgotten for its number stays forgotten: this window never moves back. */
     uint64_t stale_before = inv_max_u64(
         tick->window_start_ms, atomic_load_explicit(&store->window_start_ms, memory_order_relaxed));
@@ -243,6 +250,7 @@ inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now,
     (void)inv_run_encode(run, &effect);
     uint64_t end = inv_run_finish(run);
     inv_wal_credit_give(&store->wal, credit);
+    store->tick_last = tick;
     store->tick_last_ms = now;
     store->tick_last_tail = end;
     atomic_store_explicit(&store->wall_offset_ms, tick.wall_unix_ms - now - downtime_pending_ms,

@@ -26,6 +26,7 @@
 #include "lockstep.h"
 #include "seen.h"
 #include "world.h"
+#include "../../../src/invcore/store/inv_snapshot.h"
 
 #define POINT_COUNT_MAX 512u
 #define MIXTURE_SECTOR_MAX 256u
@@ -186,6 +187,10 @@ static const char *verdict_problem(const crash *c, const world_verdict *verdict,
     static _Thread_local char text[900];
     if (verdict->problem[0] != '\0') return verdict->problem;
     if (!verdict->whole_groups) return "half of a call's record was recovered";
+    if (verdict->recovery.snapshots_damaged != 0) return "a snapshot had its name before it was whole";
+    c->report->from_snapshot += verdict->recovery.snapshot_lsn != 0;
+    c->report->from_fuzzy +=
+        verdict->recovery.snapshot_end_lsn > verdict->recovery.snapshot_lsn;
     if (verdict->recovery.lsn_end < point->acked_lsn) {
         snprintf(text, sizeof text,
                  "acknowledged up to lsn %" PRIu64 ", recovered up to %" PRIu64 " only (%s)",
@@ -520,17 +525,27 @@ static bool step_time(crash *c) {
     return world_advance(&c->w, ms, 1 + world_below(&c->w.random, 6));
 }
 
+static bool step_prepare(crash *c) {
+    bool more = false;
+    return inv_store_prepare(c->w.store, &more) == INV_OK ? true : world_problem(&c->w, "prepare");
+}
+
 static bool step(crash *c) {
     world *w = &c->w;
-    bool ok;
+    bool ok = true;
     uint32_t pick = world_below(&w->random, 40);
+    /* A generation is short: a snapshot goes on at every step, or there would be none. */
+    if (w->store->snapshot->phase != INV_SNAPSHOT_IDLE) {
+        ok = step_prepare(c);
+        take_point(c, w->memory, "a step of a snapshot");
+        if (!judge_points(c) || !ok) return false;
+    }
     if (pick < 29) {
         ok = step_commands(c);
     } else if (pick < 33) {
         ok = step_flush(c);
     } else if (pick < 35) {
-        bool more = false;
-        ok = inv_store_prepare(w->store, &more) == INV_OK ? true : world_problem(w, "prepare");
+        ok = step_prepare(c);
     } else if (pick < 38) {
         ok = step_time(c);
     } else {

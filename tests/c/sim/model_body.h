@@ -9,7 +9,7 @@
 #ifndef MODEL_BODY_H
 #define MODEL_BODY_H
 
-#include "../../../src/invcore/base/inv_env.h"
+#include "../../../src/invcore/store/inv_snapshot.h"
 #include "../inv_test.h"
 #include "../pack_always.h"
 #include "compare.h"
@@ -66,8 +66,12 @@ static bool run_settle(sim_run *run) {
     if (run->memory == NULL) /* only packs */
         return run_result(run, "prepare", inv_store_prepare(run->store, &more));
     if (!run_result(run, "flush", inv_store_flush(run->store))) return false;
-    while (more)
+    while (more) {
         if (!run_result(run, "prepare", inv_store_prepare(run->store, &more))) return false;
+        /* A snapshot goes on while others change what it has copied and what it has not. */
+        bool copying = run->store->snapshot->phase != INV_SNAPSHOT_IDLE;
+        if (copying && !run->store->wal.preparing && gen_chance(&run->g, 40)) break;
+    }
     return true;
 }
 
@@ -353,6 +357,7 @@ static void run_options(sim_run *run, bool durable) {
     run->options.segments_ahead_max = 4;
     run->options.stripe_bits = gen_below(&run->g, 9);
     run->options.restart_grace_ms = GRACE_MS;
+    run->options.snapshot_log_bytes = 8192ull << gen_below(&run->g, 8);
     run->options.id_retention_ms = 364ull * 24 * 3600 * 1000; /* the model never forgets */
 }
 
@@ -380,6 +385,7 @@ static bool run_one(uint64_t seed, bool durable, uint64_t step_count, uint64_t *
     run_options(&run, durable);
     run.env = inv_env_create();
     run.env->replay_part_entries = (uint32_t)(seed % 8); /* windows of all sizes; 0: the usual */
+    run.env->snapshot_stripes = 1 + (uint32_t)(seed % 16);
     if (durable) {
         run.memory = inv_memory_create();
         inv_env_use_memory(run.env, run.memory);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../src/invcore/store/inv_snapshot.h"
 #include "../pack_always.h"
 #include "world_names.h"
 
@@ -74,6 +75,7 @@ void world_init(world *w, uint64_t seed) {
     w->options.stripe_bits = 2;
     w->options.segment_bytes = 16384;
     w->options.segments_ahead_max = 1;
+    w->options.snapshot_log_bytes = 3u << 10; /* several in each run */
     push_change(w, 0, true);
 }
 
@@ -107,6 +109,7 @@ inv_env *world_env(const world *w, inv_memory *memory, uint64_t entropy_seed) {
     env->entropy.fill = fill_entropy;
     /* Small windows, so that every recovery fills some; in every second one on two threads. An
      * allocator of a campaign counts calls, so it stays on one. */
+    env->snapshot_stripes = 1;
     env->replay_part_entries = 1 + (uint32_t)(entropy_seed >> 1) % 4;
     if (entropy_seed % 2 == 0 || w->allocator.alloc != NULL) env->threads.start = NULL;
     if (w->allocator.alloc != NULL) env->allocator = w->allocator;
@@ -428,6 +431,9 @@ bool world_prepare_all(world *w) {
         if (result != INV_OK && !w->allow_busy)
             return world_problem(w, "prepare answers %s", inv_result_name(result));
         if (result != INV_OK) break;
+        /* A snapshot goes on while others change what it has copied and what it has not. */
+        bool copying = w->store->snapshot != NULL && w->store->snapshot->phase != INV_SNAPSHOT_IDLE;
+        if (copying && !w->store->wal.preparing && world_chance(&w->random, 3)) break;
     }
     return true;
 }

@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inv_snapshot_load.c: a snapshot back into an empty store.
+ *
+ * The footer's index tells where the blocks are; what belongs to no stripe is read first, since holds
+ * need the names of their sellers. Then two threads (where there are two) take ranges of whole
+ * stripes, each range from its beginning to its end, so that a stripe is built by one of them. The
+ * id index is shared, under its shards' locks.
+ *
+ * Every block is checked before anything in it is looked at. What passes the checksums was written
+ * by inv_snapshot_copy.c; the bounds are checked all the same, since a file may come from anywhere.
+ */
+#include "inv_snapshot.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RANGE_BLOCKS 8u /* a range has at least so many blocks, if there are more */
+#define FETCH_HOLDS 32u /* whose index slots are fetched together */
+
+typedef struct block_range {
+    uint64_t first, end;
+} block_range;
+
+typedef struct loading {
+    inv_store *store;
+    const char *name;
+    uint32_t seed;
+    const uint8_t *footer; /* its bytes: the index */
+    uint64_t block_count;
+    uint64_t *floors;
+    inv_snap_clock clock;
+    bool has_clock;
+    block_range *ranges;
+    uint64_t range_count;
+    _Atomic uint64_t range_next;
+    _Atomic uint64_t skus, rows, holds, ended;
+    _Atomic uint32_t failed; /* one of the threads has filled `error` */
+    inv_lock error_lock;
+    inv_error error;
+    inv_result result;
+} loading;
+
+typedef struct stripe_load { /* the stripe a thread is at */
+    uint32_t stripe;         /* INV_SNAP_GLOBAL: none yet */
+    uint32_t skus, rows, names, policies, holds, ended; /* that are to come */
+    uint32_t named, name_bytes, row_count;              /* that have come */
+    uint64_t lsn_last;                                  /* of the last ended hold */
+} stripe_load;
+
+static void fail_with(loading *load, inv_result result, const inv_error *error) {
+    inv_lock_take(&load->error_lock);
+    if (load->result == INV_OK) {
+        load->error = *error;
+        load->result = result;
+    }
+    inv_lock_give(&load->error_lock);
+    atomic_store_explicit(&load->failed, 1, memory_order_release);
+}
+
+static inv_result corrupt(const loading *load, const inv_snap_block *block, const char *what,
+                          inv_error *error) {
+    error->offset = block->offset;
+    return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: block at offset %llu: %s", load->name,
+                    (unsigned long long)block->offset, what);
+}
+
+/* ---- a stripe's sections --------------------------------------------------------------------- */
+
+static bool stripe_is_complete(const stripe_load *at) {
+    return at->stripe == INV_SNAP_GLOBAL ||
+           (at->skus == 0 && at->rows == at->row_count && at->names == at->name_bytes &&
+            at->policies == 0 && at->holds == 0 && at->ended == 0);
+}
+
+static inv_result load_stripe(loading *load, stripe_load *at, const inv_snap_section *section) {
+    inv_store *store = load->store;
+    const uint8_t *in = section->payload;
+    if (section->bytes != INV_SNAP_STRIPE_BYTES || section->count != 1 ||
+        section->stripe >= store->stripe_count || !stripe_is_complete(at))
+        return INV_LOG_CORRUPT;
+    *at = (stripe_load){.stripe = section->stripe,
+                        .skus = inv_load_u32(in + 8),
+                        .rows = inv_load_u32(in + 12),
+                        .names = inv_load_u32(in + 16),
+                        .policies = inv_load_u32(in + 20),
+                        .holds = inv_load_u32(in + 24),
+                        .ended = inv_load_u32(in + 28)};
+    inv_stripe *stripe = &store->stripes[at->stripe];
+    if (load->floors[at->stripe] != 0 || at->ended > at->holds) return INV_LOG_CORRUPT;
+    load->floors[at->stripe] = inv_load_u64(in);
+    atomic_store_explicit(&stripe->lsn_touched, load->floors[at->stripe], memory_order_relaxed);
+    atomic_fetch_add_explicit(&load->skus, at->skus, memory_order_relaxed);
+    atomic_fetch_add_explicit(&load->rows, at->rows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&load->holds, at->holds, memory_order_relaxed);
+    atomic_fetch_add_explicit(&load->ended, at->ended, memory_order_relaxed);
+    return inv_table_make_room(&stripe->table, &store->lanes, at->skus, at->names, at->rows);
+}
+
+static inv_result load_skus(loading *load, stripe_load *at, const inv_snap_section *section) {
+    inv_table *table = &load->store->stripes[at->stripe].table;
+    if (section->count > at->skus || section->count > section->bytes / INV_SNAP_SKU_BYTES)
+        return INV_LOG_CORRUPT;
+    at->skus -= section->count;
+    for (uint32_t i = 0; i < section->count; i++) {
+        const uint8_t *in = section->payload + (size_t)i * INV_SNAP_SKU_BYTES;
+        inv_sku sku = {.hash = inv_load_u32(in),
+                       .seller = inv_load_u16(in + 4),
+                       .name_length = in[6],
+                       .flags = in[7]};
+        if (sku.seller >= inv_names_count(&load->store->sellers) ||
+            !inv_table_load_sku(table, &sku, inv_load_u16(in + 8)))
+            return INV_LOG_CORRUPT;
+    }
+    return INV_OK;
+}
+
+/* As many names as the section has; what is left of its bytes is padding. */
+static inv_result load_names(loading *load, stripe_load *at, const inv_snap_section *section) {
+    inv_table *table = &load->store->stripes[at->stripe].table;
+    uint32_t bytes = 0;
+    if (at->skus != 0 || section->count > table->sku_count - at->named) return INV_LOG_CORRUPT;
+    for (uint32_t i = 0; i < section->count; i++)
+        bytes += inv_table_sku(table, at->named + i)->name_length;
+    if (bytes > section->bytes || bytes > at->names - at->name_bytes) return INV_LOG_CORRUPT;
+    if (bytes > 0) memcpy(table->names->at + at->name_bytes, section->payload, bytes);
+    at->named += section->count;
+    at->name_bytes += bytes;
+    return INV_OK;
+}
+
+static inv_result load_rows(loading *load, stripe_load *at, const inv_snap_section *section) {
+    inv_table *table = &load->store->stripes[at->stripe].table;
+    if (section->count > at->rows - at->row_count || table->rows_live != at->rows ||
+        section->count > section->bytes / INV_SNAP_ROW_BYTES)
+        return INV_LOG_CORRUPT;
+    if (section->count > 0)
+        memcpy(table->rows->at + at->row_count, section->payload,
+               (size_t)section->count * INV_SNAP_ROW_BYTES);
+    at->row_count += section->count;
+    return INV_OK;
+}
+
+static inv_result load_policies(loading *load, stripe_load *at, const inv_snap_section *section) {
+    inv_store *store = load->store;
+    if (section->count > at->policies || section->count > section->bytes / INV_SNAP_POLICY_BYTES)
+        return INV_LOG_CORRUPT;
+    at->policies -= section->count;
+    for (uint32_t i = 0; i < section->count; i++) {
+        const uint8_t *in = section->payload + (size_t)i * INV_SNAP_POLICY_BYTES;
+        inv_result result =
+            inv_table_load_policy(&store->stripes[at->stripe].table, &store->lanes,
+                                  inv_load_u32(in), inv_load_u16(in + 4), inv_load_u32(in + 8));
+        if (result != INV_OK) return result;
+    }
+    return INV_OK;
+}
+
+/* ---- holds ----------------------------------------------------------------------------------- */
+
+typedef struct hold_item { /* one in a section */
+    const uint8_t *in, *lines;
+    inv_hold_key key;
+    uint32_t line_count;
+} hold_item;
+
+/* The hold at *at of a section; false: malformed. */
+static bool next_hold(const loading *load, const inv_snap_section *section, uint32_t *at,
+                      hold_item *out) {
+    inv_store *store = load->store;
+    if (section->bytes - *at < INV_SNAP_HOLD_BYTES) return false;
+    const uint8_t *in = section->payload + *at;
+    uint32_t text_bytes = inv_load_u16(in + 6), seller = inv_load_u16(in + 42);
+    uint32_t text_room = (uint32_t)inv_align_u64(text_bytes, 8);
+    out->in = in;
+    out->line_count = (in[3] & 8) != 0 ? inv_load_u16(in + 4) : 0;
+    uint32_t bytes =
+        INV_SNAP_HOLD_BYTES + text_room + out->line_count * (uint32_t)INV_SNAP_LINE_BYTES;
+    if (bytes > section->bytes - *at || text_bytes > INV_ID_BYTES_MAX ||
+        out->line_count > INV_LINE_COUNT_MAX || seller >= inv_names_count(&store->sellers) ||
+        ((in[0] & INV_HOLD_TEXT) != 0) != (text_bytes != 0))
+        return false;
+    out->lines = in + INV_SNAP_HOLD_BYTES + text_room;
+    out->key = (inv_hold_key){.seller = seller,
+                              .op = (in[0] & INV_HOLD_OP) != 0,
+                              .no_body = (in[0] & INV_HOLD_NO_BODY) != 0};
+    if (text_bytes > 0)
+        out->key.text = (inv_text){(const char *)in + INV_SNAP_HOLD_BYTES, text_bytes};
+    else
+        memcpy(out->key.uuid, in + 48, 16);
+    out->key.hash = inv_hold_hash(store->key, inv_seller_tweak_of(store, seller), out->key.op,
+                                  out->key.text, out->key.uuid);
+    *at += bytes;
+    return true;
+}
+
+static inv_result fill_lines(inv_store *store, inv_hold *hold, const hold_item *item) {
+    hold->line_count = 0; /* nothing to be unfolded into the block */
+    inv_result result = inv_hold_make_block(&store->holds, hold, item->line_count);
+    if (result != INV_OK) return result;
+    inv_hold_line *lines = inv_hold_lines(&store->holds, hold, NULL);
+    for (uint32_t i = 0; i < item->line_count; i++) {
+        const uint8_t *in = item->lines + (size_t)i * INV_SNAP_LINE_BYTES;
+        lines[i] = (inv_hold_line){.sku = inv_load_u32(in),
+                                   .qty = inv_load_u32(in + 4),
+                                   .held = inv_load_u32(in + 8),
+                                   .allocated = inv_load_u32(in + 12),
+                                   .shipped = inv_load_u32(in + 16),
+                                   .location = inv_load_u16(in + 20),
+                                   .flags = in[22]};
+    }
+    return INV_OK;
+}
+
+/* A hold as it was; in the index unless it was out of it. */
+static inv_result load_hold(loading *load, stripe_load *at, const hold_item *item) {
+    inv_store *store = load->store;
+    inv_hold_home *home = &store->stripes[at->stripe].home;
+    const uint8_t *in = item->in;
+    inv_ref ref = inv_hold_create(&store->holds, home, at->stripe, &item->key);
+    if (ref == 0) return INV_NO_MEMORY;
+    inv_hold *hold = inv_hold_at(&store->holds, ref);
+    if (item->line_count > 0) {
+        inv_result result = fill_lines(store, hold, item);
+        if (result != INV_OK) return result;
+    } else {
+        hold->sku = inv_load_u32(in + 24);
+        hold->line_count = inv_load_u16(in + 4) & 0x1FFFu;
+    }
+    hold->state = in[1] & 15u;
+    hold->ended_by = in[2] & 7u;
+    hold->free_line = in[3] & 1u;
+    hold->units = (in[3] >> 1) & 1u;
+    hold->gone = (in[3] >> 2) & 1u;
+    hold->lsn = inv_load_u64(in + 8);
+    hold->deadline_ms = inv_load_u64(in + 16);
+    hold->qty = inv_load_u32(in + 28);
+    hold->account = inv_load_u32(in + 32);
+    hold->body_hash = inv_load_u32(in + 36);
+    hold->location = inv_load_u16(in + 40);
+    bool lives = !item->key.op &&
+                 (hold->state == INV_STATE_HELD || hold->state == INV_STATE_ALLOCATED);
+    if (lives != (at->ended == 0)) return INV_LOG_CORRUPT;
+    if (lives) {
+        home->live_count++;
+        if (hold->state == INV_STATE_HELD) home->held_count++;
+    } else {
+        if (hold->lsn < at->lsn_last) return INV_LOG_CORRUPT;
+        at->lsn_last = hold->lsn;
+        at->ended--;
+        inv_hold_enqueue_ended(&store->holds, home, ref);
+    }
+    if (hold->gone) return lives ? INV_LOG_CORRUPT : INV_OK;
+    inv_hold_shard *shard = inv_holds_shard(&store->holds, item->key.hash);
+    inv_lock_take(&shard->lock);
+    inv_result result = inv_holds_reserve_locked(&store->holds, shard);
+    if (result == INV_OK) inv_holds_insert_locked(&store->holds, shard, item->key.hash, ref);
+    inv_lock_give(&shard->lock);
+    return result;
+}
+
+static inv_result load_holds(loading *load, stripe_load *at, const inv_snap_section *section) {
+    hold_item items[FETCH_HOLDS];
+    uint32_t offset = 0;
+    if (section->count > at->holds) return INV_LOG_CORRUPT;
+    at->holds -= section->count;
+    for (uint32_t left = section->count, count; left > 0; left -= count) {
+        count = left < FETCH_HOLDS ? left : FETCH_HOLDS;
+        inv_lane *lane = inv_lane_claim(&load->store->lanes); /* pins the slots looked at */
+        bool well_formed = true;
+        for (uint32_t i = 0; i < count && well_formed; i++) {
+            well_formed = next_hold(load, section, &offset, &items[i]);
+            if (well_formed) inv_holds_prefetch(&load->store->holds, items[i].key.hash);
+        }
+        inv_lane_give(lane);
+        if (!well_formed) return INV_LOG_CORRUPT;
+        for (uint32_t i = 0; i < count; i++) {
+            inv_result result = load_hold(load, at, &items[i]);
+            if (result != INV_OK) return result;
+        }
+    }
+    return INV_OK;
+}
+
+/* ---- what belongs to no stripe --------------------------------------------------------------- */
+
+static inv_names *names_of(inv_store *store, uint32_t kind) {
+    switch (kind) {
+    case INV_NAME_LOCATION:
+        return &store->locations;
+    case INV_NAME_SELLER:
+        return &store->sellers;
+    case INV_NAME_ACCOUNT:
+        return &store->accounts;
+    case INV_NAME_REASON:
+        return &store->reasons;
+    default:
+        return NULL;
+    }
+}
+
+static inv_result load_name_list(loading *load, const inv_snap_section *section) {
+    inv_names *names = names_of(load->store, section->stripe);
+    uint32_t at = 0;
+    if (names == NULL) return INV_LOG_CORRUPT;
+    for (uint32_t i = 0; i < section->count; i++) {
+        if (section->bytes - at < 6) return INV_LOG_CORRUPT;
+        const uint8_t *in = section->payload + at;
+        inv_text text = {(const char *)in + 6, inv_load_u16(in + 4)};
+        uint32_t number = inv_load_u32(in), next;
+        if (text.length > section->bytes - at - 6) return INV_LOG_CORRUPT;
+        at += 6 + text.length;
+        if (number < inv_names_count(names)) continue; /* every store has it from the beginning */
+        inv_ref node;
+        if (number != inv_names_count(names)) return INV_LOG_CORRUPT;
+        inv_result result = inv_names_prepare(names, text, 0, &node, &next);
+        if (result != INV_OK) return result == INV_NO_MEMORY ? result : INV_LOG_CORRUPT;
+        inv_names_publish(names, node);
+    }
+    return INV_OK;
+}
+
+static inv_result load_clock(loading *load, const inv_snap_section *section) {
+    if (section->bytes != INV_SNAP_CLOCK_BYTES || load->has_clock) return INV_LOG_CORRUPT;
+    inv_snap_decode_clock(section->payload, &load->clock);
+    load->has_clock = true;
+    return INV_OK;
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+static inv_result load_section(loading *load, stripe_load *at, const inv_snap_section *section) {
+    if (section->kind == INV_SNAP_NAME_LIST) return load_name_list(load, section);
+    if (section->kind == INV_SNAP_CLOCK) return load_clock(load, section);
+    if (section->kind == INV_SNAP_STRIPE) return load_stripe(load, at, section);
+    if (at->stripe == INV_SNAP_GLOBAL || section->stripe != at->stripe) return INV_LOG_CORRUPT;
+    switch (section->kind) {
+    case INV_SNAP_SKUS:
+        return load_skus(load, at, section);
+    case INV_SNAP_NAMES:
+        return load_names(load, at, section);
+    case INV_SNAP_ROWS:
+        return load_rows(load, at, section);
+    case INV_SNAP_POLICIES:
+        return load_policies(load, at, section);
+    case INV_SNAP_HOLDS:
+        return load_holds(load, at, section);
+    default:
+        return INV_FORMAT_UNKNOWN;
+    }
+}
+
+static inv_result load_block(loading *load, stripe_load *at, const inv_snap_block *block,
+                             uint8_t *buffer, inv_error *error) {
+    const inv_storage *storage = &load->store->env->storage;
+    uint64_t bytes = inv_snap_block_bytes(block), got = 0;
+    if (bytes > INV_SNAP_BLOCK_BYTES_MAX) return corrupt(load, block, "too long", error);
+    inv_result result =
+        storage->read(storage->context, load->name, block->offset, buffer, bytes, &got, error);
+    if (result != INV_OK) return result;
+    if (!inv_snap_check_block(buffer, got, load->seed, block))
+        return corrupt(load, block, "damaged", error);
+    const uint8_t *payload = buffer + INV_SNAP_BLOCK_HEADER_BYTES;
+    for (uint32_t offset = 0; offset < block->payload_bytes;) {
+        inv_snap_section section;
+        if (!inv_snap_next_section(payload, block->payload_bytes, &offset, &section))
+            return corrupt(load, block, "a section is malformed", error);
+        result = load_section(load, at, &section);
+        if (result == INV_LOG_CORRUPT)
+            return corrupt(load, block, "a section contradicts what came before", error);
+        if (result == INV_FORMAT_UNKNOWN)
+            return inv_fail(error, result, 0, "%s: a section of kind %u is unknown", load->name,
+                            section.kind);
+        if (result != INV_OK) return inv_fail(error, result, 0, "%s: no memory", load->name);
+    }
+    return INV_OK;
+}
+
+static inv_result load_blocks(loading *load, block_range range, uint8_t *buffer,
+                              inv_error *error) {
+    stripe_load at = {.stripe = INV_SNAP_GLOBAL};
+    inv_snap_block block;
+    for (uint64_t i = range.first; i < range.end; i++) {
+        inv_snap_decode_index(load->footer, i, &block);
+        if (atomic_load_explicit(&load->failed, memory_order_acquire) != 0) return INV_OK;
+        inv_result result = load_block(load, &at, &block, buffer, error);
+        if (result != INV_OK) return result;
+    }
+    if (!stripe_is_complete(&at)) return corrupt(load, &block, "a stripe is incomplete", error);
+    return INV_OK;
+}
+
+/* Takes ranges until there are none left: either thread. */
+static void load_ranges(void *argument) {
+    loading *load = argument;
+    const inv_env *env = load->store->env;
+    inv_error error = {0};
+    uint8_t *buffer = inv_env_alloc(env, INV_SNAP_BLOCK_BYTES_MAX);
+    inv_result result = INV_OK;
+    if (buffer == NULL) result = inv_fail(&error, INV_NO_MEMORY, 0, "no memory for a block");
+    while (result == INV_OK) {
+        uint64_t next = atomic_fetch_add_explicit(&load->range_next, 1, memory_order_relaxed);
+        if (next >= load->range_count) break;
+        result = load_blocks(load, load->ranges[next], buffer, &error);
+    }
+    if (result != INV_OK) fail_with(load, result, &error);
+    inv_env_free(env, buffer, INV_SNAP_BLOCK_BYTES_MAX);
+}
+
+/* ---- a file ---------------------------------------------------------------------------------- */
+
+static inv_result read_exactly(const loading *load, uint64_t offset, void *out, uint64_t bytes,
+                               inv_error *error) {
+    const inv_storage *storage = &load->store->env->storage;
+    uint64_t got = 0;
+    inv_result result =
+        storage->read(storage->context, load->name, offset, out, bytes, &got, error);
+    if (result == INV_OK && got != bytes)
+        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: ends before its end", load->name);
+    return result;
+}
+
+static inv_result check_header(loading *load, uint64_t start_lsn, inv_error *error) {
+    uint8_t bytes[INV_SNAP_HEADER_BYTES];
+    inv_snap_header header;
+    inv_result result = read_exactly(load, 0, bytes, sizeof bytes, error);
+    if (result == INV_OK) result = inv_snap_decode_header(bytes, &header);
+    if (result == INV_FORMAT_UNKNOWN)
+        return inv_fail(error, result, 0, "%s: written by a newer format than %u.%u", load->name,
+                        INV_SNAP_FORMAT_MAJOR, INV_SNAP_FORMAT_MINOR);
+    if (result == INV_IO_ERROR) return result;
+    if (result != INV_OK)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the header is damaged", load->name);
+    const inv_wal_identity *own = &load->store->identity;
+    if (memcmp(header.identity.uuid, own->uuid, 16) != 0 || header.start_lsn != start_lsn ||
+        header.identity.stripe_bits != own->stripe_bits)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: belongs to another store or another name",
+                        load->name);
+    return INV_OK;
+}
+
+/* The footer's bytes (inv_env_alloc of *out_bytes), checked. */
+static inv_result read_footer(loading *load, uint64_t file_bytes, uint64_t start_lsn,
+                              uint8_t **out_footer, uint64_t *out_bytes, inv_snap_footer *out,
+                              inv_error *error) {
+    uint8_t trailer[INV_SNAP_TRAILER_BYTES];
+    uint64_t offset = 0, bytes = 0;
+    if (file_bytes < INV_SNAP_HEADER_BYTES + INV_SNAP_TRAILER_BYTES)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: too short", load->name);
+    inv_result result =
+        read_exactly(load, file_bytes - sizeof trailer, trailer, sizeof trailer, error);
+    if (result != INV_OK) return result;
+    if (!inv_snap_decode_trailer(trailer, load->seed, &offset, &bytes) ||
+        offset > file_bytes || bytes != file_bytes - INV_SNAP_TRAILER_BYTES - offset)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the trailer is damaged", load->name);
+    uint8_t *footer = inv_env_alloc(load->store->env, bytes + 1);
+    if (footer == NULL) return inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load->name);
+    *out_footer = footer;
+    *out_bytes = bytes + 1;
+    result = read_exactly(load, offset, footer, bytes, error);
+    if (result != INV_OK) return result;
+    if (!inv_snap_decode_footer(footer, bytes, out) || out->start_lsn != start_lsn ||
+        out->end_lsn < start_lsn)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer is damaged", load->name);
+    return INV_OK;
+}
+
+/* Ranges of whole stripes; the global blocks are loaded here. */
+static inv_result plan(loading *load, uint8_t *buffer, inv_error *error) {
+    inv_snap_block block;
+    for (uint64_t i = 0; i < load->block_count; i++) {
+        inv_snap_decode_index(load->footer, i, &block);
+        if (block.stripe == INV_SNAP_GLOBAL) {
+            inv_result result = load_blocks(load, (block_range){i, i + 1}, buffer, error);
+            if (result != INV_OK) return result;
+            continue;
+        }
+        block_range *last = load->range_count == 0 ? NULL : &load->ranges[load->range_count - 1];
+        bool begins = (block.flags & INV_SNAP_BLOCK_BEGINS) != 0;
+        if (last == NULL || (begins && last->end - last->first >= RANGE_BLOCKS)) {
+            load->ranges[load->range_count++] = (block_range){i, i + 1};
+        } else if (last->end == i) {
+            last->end++;
+        } else {
+            return corrupt(load, &block, "stands behind what belongs to no stripe", error);
+        }
+    }
+    if (!load->has_clock)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: has no clock", load->name);
+    return INV_OK;
+}
+
+static inv_result load_all(loading *load, const inv_snap_footer *footer, inv_error *error) {
+    const inv_threads *threads = &load->store->env->threads;
+    const inv_env *env = load->store->env;
+    size_t range_bytes = (size_t)(footer->block_count + 1) * sizeof(block_range);
+    uint8_t *buffer = inv_env_alloc(env, INV_SNAP_BLOCK_BYTES_MAX);
+    load->ranges = inv_env_alloc(env, range_bytes);
+    inv_result result = INV_OK;
+    if (buffer == NULL || load->ranges == NULL)
+        result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load->name);
+    if (result == INV_OK) result = plan(load, buffer, error);
+    inv_env_free(env, buffer, INV_SNAP_BLOCK_BYTES_MAX);
+    if (result == INV_OK) {
+        void *thread = NULL;
+        if (threads->start != NULL && load->range_count > 1)
+            thread = threads->start(threads->context, load_ranges, load);
+        load_ranges(load);
+        if (thread != NULL) threads->join(threads->context, thread);
+        result = load->result;
+        if (result != INV_OK) *error = load->error;
+    }
+    inv_env_free(env, load->ranges, range_bytes);
+    if (result == INV_OK &&
+        (atomic_load(&load->skus) != footer->skus || atomic_load(&load->rows) != footer->rows ||
+         atomic_load(&load->holds) != footer->holds || atomic_load(&load->ended) != footer->ended))
+        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer counts otherwise", load->name);
+    return result;
+}
+
+inv_result inv_snapshot_load(inv_store *store, uint64_t start_lsn, uint64_t bytes,
+                             inv_snapshot_found *out, inv_error *error) {
+    char name[INV_FILE_NAME_MAX + 1];
+    inv_snap_name(name, start_lsn);
+    loading load = {.store = store, .name = name, .seed = inv_wal_seed(store->identity.uuid)};
+    inv_snap_footer footer = {0};
+    uint8_t *footer_bytes = NULL;
+    uint64_t footer_room = 0;
+    size_t floor_bytes = store->stripe_count * sizeof(uint64_t);
+    load.floors = inv_env_alloc(store->env, floor_bytes);
+    inv_result result = INV_OK;
+    if (load.floors == NULL) result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", name);
+    if (result == INV_OK) result = check_header(&load, start_lsn, error);
+    if (result == INV_OK)
+        result =
+            read_footer(&load, bytes, start_lsn, &footer_bytes, &footer_room, &footer, error);
+    load.footer = footer_bytes;
+    load.block_count = footer.block_count;
+    if (result == INV_OK) result = load_all(&load, &footer, error);
+    inv_env_free(store->env, footer_bytes, footer_room);
+    if (result != INV_OK) {
+        inv_env_free(store->env, load.floors, floor_bytes);
+        return result;
+    }
+    store->reference_next = load.clock.reference_next;
+    *out = (inv_snapshot_found){start_lsn, footer.end_lsn, bytes, load.clock, load.floors};
+    return INV_OK;
+}
+
+/* ---- the files there are --------------------------------------------------------------------- */
+
+static bool visit_file(void *argument, const char *name, uint64_t size) {
+    inv_snapshot_list *list = argument;
+    size_t prefix = strlen(INV_SNAP_PREFIX);
+    char own[INV_FILE_NAME_MAX + 1];
+    if (strncmp(name, INV_SNAP_PREFIX, prefix) != 0) return true;
+    uint64_t lsn = strtoull(name + prefix, NULL, 16);
+    inv_snap_name(own, lsn);
+    if (lsn == 0 || strcmp(own, name) != 0) return true;
+    uint32_t at = list->count < INV_SNAPSHOT_LIST_MAX ? list->count++ : INV_SNAPSHOT_LIST_MAX - 1;
+    if (at == INV_SNAPSHOT_LIST_MAX - 1 && list->start_lsns[at] > lsn) return true;
+    for (; at > 0 && list->start_lsns[at - 1] < lsn; at--) {
+        list->start_lsns[at] = list->start_lsns[at - 1];
+        list->bytes[at] = list->bytes[at - 1];
+    }
+    list->start_lsns[at] = lsn;
+    list->bytes[at] = size;
+    return true;
+}
+
+inv_result inv_snapshot_find(const inv_env *env, inv_snapshot_list *out, inv_error *error) {
+    memset(out, 0, sizeof *out);
+    return env->storage.list(env->storage.context, visit_file, out, error);
+}
