@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_snapshot.c: snapshots of a store that goes on (snapshot_body.h), and what may go wrong.
+ */
+#include <pthread.h>
+
+#include "snapshot_body.h"
+
+INV_TEST(a_snapshot_and_the_log_are_the_store) { snapshot_and_log_are_the_store(); }
+INV_TEST(within_a_snapshot_an_id_is_one_reservation) { id_is_one_reservation(); }
+INV_TEST(the_log_is_trimmed_and_two_are_kept) { log_is_trimmed_and_two_are_kept(); }
+
+/* ---- failures -------------------------------------------------------------------------------- */
+
+INV_TEST(a_full_disk_is_not_the_stores_failure) {
+    inv_test_rng rng = inv_test_rng_of(7);
+    begin(2, 0);
+    for (uint32_t i = 0; i < 300; i++) live(&rng);
+    digest before = digest_of(s.store);
+    ask_for_one();
+    settle_once();
+    CHECK(is_copying());
+    inv_memory_set_capacity(s.memory, 1);
+    for (uint32_t i = 0; i < 40 && is_copying(); i++) settle_once();
+    CHECK(!is_copying() && s.store->snapshot->failure.code == INV_DISK_FULL);
+    CHECK(!s.store->snapshot_copying && snapshots_on(s.env).count == 0);
+    inv_memory_set_capacity(s.memory, 0);
+    uint64_t size;
+    CHECK(inv_memory_file(s.memory, INV_SNAP_UNFINISHED, &size) == NULL);
+    ask_for_one();
+    settle_once();
+    CHECK(!is_copying()); /* not so soon */
+    pass_time(2000);
+    while (is_copying()) settle_once();
+    CHECK_EQ(snapshots_on(s.env).count, 1);
+    (void)before;
+    shop_reopen(&s, true);
+    inv_recovery recovery;
+    inv_store_recovery(s.store, &recovery);
+    CHECK(recovery.snapshot_lsn != 0 && recovery.snapshots_damaged == 0);
+    shop_end(&s);
+}
+
+INV_TEST(who_may_not_ask) {
+    inv_error error;
+    shop_start(&s, false);
+    CHECK_EQ(inv_store_snapshot(s.store, 1000, &error), INV_BAD_REQUEST);
+    shop_end(&s);
+    shop_start(&s, true);
+    shop_shut(&s);
+    s.options.read_only = true;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    CHECK_EQ(inv_store_snapshot(s.store, 1000, &error), INV_FORBIDDEN);
+    shop_end(&s);
+    shop_init(&s, true);
+    s.options.snapshot_log_bytes = 1ull << 50;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    shop_shut(&s);
+    s.options.snapshot_log_bytes++;
+    CHECK_EQ(shop_open(&s), INV_BAD_REQUEST);
+    shop_end(&s);
+}
+
+/* ---- with threads ---------------------------------------------------------------------------- */
+
+static void *run_housekeeper(void *store) {
+    inv_store_run_housekeeper(store);
+    return NULL;
+}
+static void *run_flusher(void *store) {
+    inv_store_run_flusher(store);
+    return NULL;
+}
+
+INV_TEST(a_caller_waits_for_the_one_he_asked_for) {
+    inv_error error;
+    pthread_t loops[2];
+    shop_start(&s, true);
+    for (uint32_t i = 0; i < 50; i++) {
+        char sku[64];
+        (void)numbered(sku, "S", i);
+        CHECK_EQ(shop_receive(&s, sku, "LON", 5), INV_OK);
+    }
+    pthread_create(&loops[0], NULL, run_flusher, s.store);
+    pthread_create(&loops[1], NULL, run_housekeeper, s.store);
+    uint64_t before = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_EQ(inv_store_snapshot(s.store, 60000, &error), INV_OK);
+        inv_snapshot_list list = snapshots_on(s.env);
+        CHECK(list.count >= 1 && list.start_lsns[0] >= before);
+        before = list.start_lsns[0];
+    }
+    inv_store_stop(s.store);
+    pthread_join(loops[0], NULL);
+    pthread_join(loops[1], NULL);
+    shop_reopen(&s, true);
+    inv_recovery recovery;
+    inv_store_recovery(s.store, &recovery);
+    CHECK_EQ(recovery.snapshot_lsn, before);
+    shop_end(&s);
+}
+
+INV_TEST_MAIN()
