@@ -13,6 +13,7 @@ from .models import (
     Recovery,
     Reservation,
     SkuAvailability,
+    Snapshot,
     StockChange,
     StockLevel,
     VerifyReport,
@@ -46,6 +47,7 @@ class Handle:
         default_ttl_ms: int,
         restart_grace_ms: int,
         segments_ahead_max: int,
+        snapshot_log_bytes: int,
         read_only: bool,
     ) -> None: ...
     def is_open(self) -> bool: ...
@@ -252,3 +254,4 @@ class Store:
     def verify(self) -> VerifyReport: ...
     def metrics(self) -> Metrics: ...
     def barrier(self) -> int: ...
+    def snapshot(self, *, timeout_s: int = 3600) -> Snapshot: ...

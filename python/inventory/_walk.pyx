@@ -231,6 +231,26 @@ cdef class LogReader:
                 code = invcore.inv_log_open(self.env, &self.log, &error)
         if code != invcore.INV_OK:
             raise_for(code, &error)
+        self.learn_forgotten()
+
+    cdef int learn_forgotten(self) except -1:
+        """Learn the names that a trimmed log does not tell any more."""
+        cdef invcore.inv_log_name name
+        cdef invcore.inv_error error
+        cdef invcore.inv_result code
+        cdef invcore.bool more = True
+        cdef uint32_t count = 0
+        while more:
+            memset(&error, 0, sizeof(error))
+            code = invcore.inv_log_next_name(self.log, &name, &more, &error)
+            if code != invcore.INV_OK:
+                raise_for(code, &error)
+            if more:
+                self.learn(name.kind, name.number, name.text)
+            count += 1
+            if count % 65536 == 0:
+                PyErr_CheckSignals()
+        return 0
 
     def close(self):
         """Free the reader's memory; there are no more records then."""
@@ -284,24 +304,29 @@ cdef class LogReader:
             if not more:
                 return tuple(found)
             if entry.name_kind:
-                self.learn(&entry)
+                self.learn(entry.name_kind, entry.number, entry.name)
             if wanted:
                 found.append(self.entry(record, &entry))
 
-    cdef int learn(self, const invcore.inv_log_entry *entry) except -1:
-        cdef object text = PyUnicode_DecodeUTF8(entry.name.bytes, entry.name.length, "replace")
-        if entry.name_kind == invcore.INV_NAME_SKU:
-            self.skus[entry.number] = text
-        elif entry.name_kind == invcore.INV_NAME_REFERENCE:
-            self.references[entry.number] = text
-        elif entry.name_kind == invcore.INV_NAME_LOCATION:
-            self.locations.append(text)     # numbers are given out in order
-        elif entry.name_kind == invcore.INV_NAME_SELLER:
-            self.sellers.append(text)
-        elif entry.name_kind == invcore.INV_NAME_ACCOUNT:
-            self.accounts.append(text)
+    cdef int learn(self, uint8_t kind, uint32_t number, invcore.inv_text name) except -1:
+        cdef object text = PyUnicode_DecodeUTF8(name.bytes, name.length, "replace")
+        cdef list texts
+        if kind == invcore.INV_NAME_SKU:
+            self.skus[number] = text
+            return 0
+        if kind == invcore.INV_NAME_REFERENCE:
+            self.references[number] = text
+            return 0
+        if kind == invcore.INV_NAME_LOCATION:
+            texts = self.locations
+        elif kind == invcore.INV_NAME_SELLER:
+            texts = self.sellers
+        elif kind == invcore.INV_NAME_ACCOUNT:
+            texts = self.accounts
         else:
-            self.reasons.append(text)
+            texts = self.reasons
+        if number == <uint32_t>len(texts):  # given out in order; a snapshot may have told it
+            texts.append(text)
         return 0
 
     cdef object entry(self, const invcore.inv_log_record *record,

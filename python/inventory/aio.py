@@ -57,6 +57,7 @@ def open(
     ended_ids_max: int = 32 << 20,
     default_ttl_ms: int = 600_000,
     restart_grace_ms: int = 10_000,
+    snapshot_log_bytes: int = 1 << 30,
     strategy: str = "priority",
     read_only: bool = False,
 ) -> Opening:
@@ -87,6 +88,7 @@ def open(
             ended_ids_max=ended_ids_max,
             default_ttl_ms=default_ttl_ms,
             restart_grace_ms=restart_grace_ms,
+            snapshot_log_bytes=snapshot_log_bytes,
             strategy=strategy,
             read_only=read_only,
         )

@@ -30,6 +30,7 @@ __all__ = [
     "ReservationLine",
     "ShortLine",
     "SkuAvailability",
+    "Snapshot",
     "State",
     "StockChange",
     "StockLevel",
@@ -243,7 +244,9 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     """What opening the store found in its log.
 
     ``torn_bytes_dropped`` are bytes after the end of the log that were no whole record: never
-    acknowledged to anybody. ``downtime_ms`` counts against TTLs once the restart grace is over.
+    acknowledged to anybody. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
+    without one; ``snapshots_damaged`` newer ones could not be read. ``downtime_ms`` counts against
+    TTLs once the restart grace is over.
     """
 
     records_replayed: int
@@ -256,6 +259,10 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     durable_proven: int
     epoch: int
     segments_read: int
+    snapshot_lsn: int
+    snapshot_end_lsn: int
+    snapshot_bytes: int
+    snapshots_damaged: int
     downtime_ms: int
     duration_ns: int
     created: bool
@@ -266,7 +273,9 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     """Counters and gauges of a store since it was opened.
 
     ``now_unix_ms`` is engine time (the lowest of all stripes), ``lag_ms`` how far it is behind the
-    clock; ``id_window_ms`` is how long ended ids are really known at present.
+    clock; ``id_window_ms`` is how long ended ids are really known at present. ``snapshot_lsn`` is
+    where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
+    the last one taken since opening.
     """
 
     lsn_appended: int
@@ -290,6 +299,19 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     segment_waits: int
     probe_max: int
     bytes_in_use: int
+    snapshots: int
+    snapshot_failures: int
+    snapshot_lsn: int
+    snapshot_bytes: int
+    snapshot_ns: int
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """A snapshot that was taken: the log below the one before it is gone."""
+
+    lsn: int
+    bytes: int
+    duration_ns: int
 
 
 class LogLine(msgspec.Struct, frozen=True, gc=False):

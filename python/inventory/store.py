@@ -55,6 +55,7 @@ def open(
     ended_ids_max: int = 32 << 20,
     default_ttl_ms: int = 600_000,
     restart_grace_ms: int = 10_000,
+    snapshot_log_bytes: int = 1 << 30,
     strategy: str = "priority",
     read_only: bool = False,
 ) -> Inventory:
@@ -76,6 +77,9 @@ def open(
         ended_ids_max: and how many of them at most; 33,554,432.
         default_ttl_ms: of a reserve without ``ttl_ms``, 1 ms to 30 days; 10 min.
         restart_grace_ms: after opening, how long before the downtime counts against TTLs; 10 s.
+        snapshot_log_bytes: after so much new log a snapshot is taken, and the log trimmed by it;
+            1 GiB, so that opening replays for some seconds at most. 0: only when ``snapshot()`` is
+            called.
         strategy: how a line without location finds one. This release knows ``"priority"``: order of
             first use.
         read_only: recover in memory, write nothing, refuse changes.
@@ -125,6 +129,7 @@ def open(
         ended_ids_max=_whole("ended_ids_max", ended_ids_max),
         default_ttl_ms=_whole("default_ttl_ms", default_ttl_ms),
         restart_grace_ms=_whole("restart_grace_ms", restart_grace_ms),
+        snapshot_log_bytes=_whole("snapshot_log_bytes", snapshot_log_bytes),
         segments_ahead_max=8 if storage is None else 1,
         read_only=_flag("read_only", read_only),
     )

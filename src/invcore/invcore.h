@@ -493,6 +493,9 @@ typedef struct inv_metrics {
     uint64_t lag_ms;       /* of engine time behind the clock */
     uint64_t id_window_ms; /* effective idempotency window */
     uint64_t segments_ready, segment_waits, probe_max, bytes_in_use;
+    uint64_t snapshots, snapshot_failures; /* taken and failed since opening */
+    uint64_t snapshot_lsn;                 /* start of the newest; 0: none */
+    uint64_t snapshot_bytes, snapshot_ns;  /* of the last one taken; 0: none since opening */
 } inv_metrics;
 
 void inv_store_metrics(inv_store *store, inv_metrics *out);
@@ -653,6 +656,20 @@ typedef struct inv_log_tail {
  * INV_IO_ERROR (os_errno ENOENT: there is no store), INV_BAD_REQUEST (no storage). */
 INV_MUST_USE inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error);
 void inv_log_close(inv_log *log); /* NULL is fine */
+
+/* A name the log begins with, because what told it has been trimmed: it stands in a snapshot. */
+typedef struct inv_log_name {
+    uint8_t kind;    /* an inv_name_kind */
+    uint16_t seller; /* of a SKU */
+    uint32_t number;
+    inv_text text; /* until the next call on the reader */
+} inv_log_name;
+
+/* The next of them; *out_more false: there are no more (none at all unless the log was trimmed). To
+ * be asked before the first record, by whoever wants to know names. Some are told by NAME entries
+ * again. INV_LOG_CORRUPT, INV_IO_ERROR, INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_log_next_name(inv_log *log, inv_log_name *out, bool *out_more,
+                                          inv_error *error);
 
 /* The next record; *out_more false: there are no more. INV_LOG_CORRUPT with segment, offset and lsn
  * range when what follows the records given so far is damaged below what was durable;

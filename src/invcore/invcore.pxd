@@ -120,6 +120,7 @@ cdef extern from "invcore.h" nogil:
         uint64_t downtime_ms_max
         uint32_t stripe_bits
         uint32_t segments_ahead_max
+        uint64_t snapshot_log_bytes
         bool read_only
 
     void inv_options_init(inv_options *options) noexcept
@@ -135,6 +136,10 @@ cdef extern from "invcore.h" nogil:
         uint64_t durable_proven
         uint64_t epoch
         uint64_t segments_read
+        uint64_t snapshot_lsn
+        uint64_t snapshot_end_lsn
+        uint64_t snapshot_bytes
+        uint64_t snapshots_damaged
         uint64_t downtime_ms
         uint64_t duration_ns
         bool created
@@ -157,6 +162,8 @@ cdef extern from "invcore.h" nogil:
     inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max,
                                  bool *out_more) noexcept
     inv_result inv_store_prepare(inv_store *store, bool *out_more) noexcept
+    inv_result inv_store_snapshot(inv_store *store, uint32_t timeout_ms,
+                                  inv_error *error) noexcept
 
     # ---- changes
     ctypedef enum inv_command_kind:
@@ -376,6 +383,11 @@ cdef extern from "invcore.h" nogil:
         uint64_t segment_waits
         uint64_t probe_max
         uint64_t bytes_in_use
+        uint64_t snapshots
+        uint64_t snapshot_failures
+        uint64_t snapshot_lsn
+        uint64_t snapshot_bytes
+        uint64_t snapshot_ns
 
     void inv_store_metrics(inv_store *store, inv_metrics *out) noexcept
 
@@ -494,6 +506,14 @@ cdef extern from "invcore.h" nogil:
 
     inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error) noexcept
     void inv_log_close(inv_log *log) noexcept
+    ctypedef struct inv_log_name:
+        uint8_t kind
+        uint16_t seller
+        uint32_t number
+        inv_text text
+
+    inv_result inv_log_next_name(inv_log *log, inv_log_name *out, bool *out_more,
+                                 inv_error *error) noexcept
     inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *out_more,
                             inv_error *error) noexcept
     inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,

@@ -263,16 +263,16 @@ static inv_result open_copy(void (*change)(inv_env *env, inv_memory *memory), in
     return result;
 }
 
-static inv_snapshot_list snapshots_on(inv_env *env) {
-    inv_snapshot_list list;
+static inv_snap_list snapshots_on(inv_env *env) {
+    inv_snap_list list;
     inv_error error = {0};
-    CHECK_EQ(inv_snapshot_find(env, &list, &error), INV_OK);
+    CHECK_EQ(inv_snap_find(env, &list, &error), INV_OK);
     return list;
 }
 
 static void remove_snapshots(inv_env *env, inv_memory *memory) {
     (void)memory;
-    inv_snapshot_list list = snapshots_on(env);
+    inv_snap_list list = snapshots_on(env);
     for (uint32_t i = 0; i < list.count; i++) {
         char name[INV_FILE_NAME_MAX + 1];
         inv_error error = {0};
@@ -288,7 +288,7 @@ static struct {
 } damage;
 
 static void damage_snapshots(inv_env *env, inv_memory *memory) {
-    inv_snapshot_list list = snapshots_on(env);
+    inv_snap_list list = snapshots_on(env);
     for (uint32_t i = 0; i < damage.file_count && i < list.count; i++) {
         char name[INV_FILE_NAME_MAX + 1];
         uint64_t size;
@@ -344,7 +344,7 @@ static void log_is_trimmed_and_two_are_kept(void) {
         for (uint32_t round = 0; round < 8; round++) {
             for (uint32_t i = 0; i < 400; i++) live(&rng);
             come_to_rest();
-            inv_snapshot_list list = snapshots_on(s.env);
+            inv_snap_list list = snapshots_on(s.env);
             CHECK(list.count <= 2);
             if (round > 1) CHECK_EQ(list.count, 2);
             CHECK(s.store->wal.past_count <= 5);

@@ -86,7 +86,7 @@ INV_TEST(a_caller_waits_for_the_one_he_asked_for) {
     uint64_t before = 0;
     for (uint32_t i = 0; i < 3; i++) {
         CHECK_EQ(inv_store_snapshot(s.store, 60000, &error), INV_OK);
-        inv_snapshot_list list = snapshots_on(s.env);
+        inv_snap_list list = snapshots_on(s.env);
         CHECK(list.count >= 1 && list.start_lsns[0] >= before);
         before = list.start_lsns[0];
     }

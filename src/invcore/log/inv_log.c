@@ -9,6 +9,7 @@
  * log: a segment that is gone when its turn comes is INV_IO_ERROR. Rejected: keeping the lock (a service could not start while somebody reads its log).
  */
 #include "inv_effect.h"
+#include "inv_log_names.h"
 #include "inv_wal_reader.h"
 
 #include "../base/inv_env.h"
@@ -16,6 +17,7 @@
 struct inv_log {
     inv_env *env;
     inv_wal_chain chain;
+    inv_log_names names;
     inv_wal_scanner scanner;
     inv_wal_record record; /* given last; its payload lies in the scanner */
     inv_effect effect;     /* decoded last; its texts lie in the payload */
@@ -47,6 +49,7 @@ inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error) {
     if (log == NULL) return inv_fail(error, INV_NO_MEMORY, 0, "no memory for a log reader");
     log->env = env;
     inv_result result = load_chain(log, error);
+    if (result == INV_OK) result = inv_log_names_open(&log->names, &log->chain, error);
     if (result != INV_OK) {
         inv_log_close(log);
         return result;
@@ -60,8 +63,16 @@ void inv_log_close(inv_log *log) {
     if (log == NULL) return;
     inv_env *env = log->env;
     inv_wal_scan_end(&log->scanner);
+    inv_log_names_close(&log->names);
     inv_wal_chain_free(&log->chain);
     inv_env_free(env, log, sizeof *log);
+}
+
+inv_result inv_log_next_name(inv_log *log, inv_log_name *out, bool *out_more, inv_error *error) {
+    inv_error ignored = {0};
+    if (error == NULL) error = &ignored;
+    memset(error, 0, sizeof *error);
+    return inv_log_names_next(&log->names, out, out_more, error);
 }
 
 /* Remembers a failure, so that it is given again. */

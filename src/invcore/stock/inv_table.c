@@ -160,12 +160,19 @@ static inv_result rebuild_rows(inv_table *table, inv_lanes *lanes, uint64_t want
     rows->room = wanted;
     uint32_t used = 0;
     inv_table_rows *old = table->rows;
+    /* Complete before readers can see it. */
+    for (uint32_t place = 0; place < table->sku_count; place++) {
+        uint64_t run = table->skus->at[place].run;
+        if (run_count(run) == 0) continue;
+        memcpy(rows->at + used, old->at + run_offset(run), run_count(run) * sizeof(inv_row));
+        used += run_count(run);
+    }
     STORE(table->rows, rows);
+    used = 0;
     for (uint32_t place = 0; place < table->sku_count; place++) {
         inv_sku *sku = &table->skus->at[place];
         uint32_t count = run_count(sku->run);
         if (count == 0) continue;
-        memcpy(rows->at + used, old->at + run_offset(sku->run), count * sizeof(inv_row));
         STORE(sku->run, run_make(used, count, count));
         used += count;
     }

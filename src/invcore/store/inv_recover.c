@@ -282,9 +282,9 @@ static inv_result empty_parts(inv_store *store, inv_error *error) {
  * its log are there. */
 static inv_result load_snapshot(inv_store *store, const inv_wal_chain *chain,
                                 inv_snapshot_found *out, inv_error *error) {
-    inv_snapshot_list list;
+    inv_snap_list list;
     inv_error first = {0};
-    inv_result result = inv_snapshot_find(store->env, &list, error);
+    inv_result result = inv_snap_find(store->env, &list, error);
     if (result != INV_OK || chain->link_count == 0) return result;
     uint64_t log_begins = chain->links[0].header.base_lsn;
     for (uint32_t i = 0; i < list.count && list.start_lsns[i] >= log_begins; i++) {

@@ -249,6 +249,7 @@ static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
     atomic_store_explicit(&store->snapshot_bytes, snapshot->file_bytes, memory_order_relaxed);
     atomic_store_explicit(&store->snapshot_ns, mono_ns(store) - snapshot->began_ns,
                           memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->snapshots, 1, memory_order_relaxed);
     free_buffers(store);
     snapshot->retry_wait_ms = 0;
     snapshot->phase = INV_SNAPSHOT_TRIM;
@@ -259,9 +260,9 @@ static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
  * the older of them. False: there is none left. */
 static bool trim_one(inv_store *store) {
     const inv_storage *storage = &store->env->storage;
-    inv_snapshot_list found;
+    inv_snap_list found;
     inv_error ignored = {0};
-    if (inv_snapshot_find(store->env, &found, &ignored) != INV_OK) return false;
+    if (inv_snap_find(store->env, &found, &ignored) != INV_OK) return false;
     uint64_t newest = store->snapshot_lsn, older = store->snapshot_older_lsn;
     for (uint32_t i = 0; i < found.count; i++) {
         if (found.start_lsns[i] == newest || found.start_lsns[i] == older) continue;

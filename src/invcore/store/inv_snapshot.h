@@ -17,7 +17,7 @@
 #ifndef INV_SNAPSHOT_H
 #define INV_SNAPSHOT_H
 
-#include "../log/inv_snap_format.h"
+#include "../log/inv_snap_reader.h"
 #include "inv_store.h"
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -88,14 +88,6 @@ typedef struct inv_snapshot_found {
     uint64_t *floors; /* by stripe: the lsn it is exact as of; inv_env_alloc, the caller frees */
 } inv_snapshot_found;
 
-#define INV_SNAPSHOT_LIST_MAX 64u
-typedef struct inv_snapshot_list { /* newest first; more than fit: only the newest */
-    uint32_t count;
-    uint64_t start_lsns[INV_SNAPSHOT_LIST_MAX], bytes[INV_SNAPSHOT_LIST_MAX];
-} inv_snapshot_list;
-
-INV_MUST_USE inv_result inv_snapshot_find(const inv_env *env, inv_snapshot_list *out,
-                                          inv_error *error);
 /* Loads into a store whose parts are empty. INV_LOG_CORRUPT (error->message says what), INV_IO_ERROR,
  * INV_FORMAT_UNKNOWN, INV_NO_MEMORY; the parts are to be made anew then. */
 INV_MUST_USE inv_result inv_snapshot_load(inv_store *store, uint64_t start_lsn, uint64_t bytes,

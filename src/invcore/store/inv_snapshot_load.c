@@ -12,9 +12,6 @@
  */
 #include "inv_snapshot.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #define RANGE_BLOCKS 8u /* a range has at least so many blocks, if there are more */
 #define FETCH_HOLDS 32u /* whose index slots are fetched together */
 
@@ -24,10 +21,7 @@ typedef struct block_range {
 
 typedef struct loading {
     inv_store *store;
-    const char *name;
-    uint32_t seed;
-    const uint8_t *footer; /* its bytes: the index */
-    uint64_t block_count;
+    inv_snap_file file;
     uint64_t *floors;
     inv_snap_clock clock;
     bool has_clock;
@@ -61,7 +55,7 @@ static void fail_with(loading *load, inv_result result, const inv_error *error) 
 static inv_result corrupt(const loading *load, const inv_snap_block *block, const char *what,
                           inv_error *error) {
     error->offset = block->offset;
-    return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: block at offset %llu: %s", load->name,
+    return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: block at offset %llu: %s", load->file.name,
                     (unsigned long long)block->offset, what);
 }
 
@@ -352,14 +346,8 @@ static inv_result load_section(loading *load, stripe_load *at, const inv_snap_se
 
 static inv_result load_block(loading *load, stripe_load *at, const inv_snap_block *block,
                              uint8_t *buffer, inv_error *error) {
-    const inv_storage *storage = &load->store->env->storage;
-    uint64_t bytes = inv_snap_block_bytes(block), got = 0;
-    if (bytes > INV_SNAP_BLOCK_BYTES_MAX) return corrupt(load, block, "too long", error);
-    inv_result result =
-        storage->read(storage->context, load->name, block->offset, buffer, bytes, &got, error);
+    inv_result result = inv_snap_read_block(&load->file, block, buffer, error);
     if (result != INV_OK) return result;
-    if (!inv_snap_check_block(buffer, got, load->seed, block))
-        return corrupt(load, block, "damaged", error);
     const uint8_t *payload = buffer + INV_SNAP_BLOCK_HEADER_BYTES;
     for (uint32_t offset = 0; offset < block->payload_bytes;) {
         inv_snap_section section;
@@ -369,9 +357,9 @@ static inv_result load_block(loading *load, stripe_load *at, const inv_snap_bloc
         if (result == INV_LOG_CORRUPT)
             return corrupt(load, block, "a section contradicts what came before", error);
         if (result == INV_FORMAT_UNKNOWN)
-            return inv_fail(error, result, 0, "%s: a section of kind %u is unknown", load->name,
+            return inv_fail(error, result, 0, "%s: a section of kind %u is unknown", load->file.name,
                             section.kind);
-        if (result != INV_OK) return inv_fail(error, result, 0, "%s: no memory", load->name);
+        if (result != INV_OK) return inv_fail(error, result, 0, "%s: no memory", load->file.name);
     }
     return INV_OK;
 }
@@ -381,7 +369,7 @@ static inv_result load_blocks(loading *load, block_range range, uint8_t *buffer,
     stripe_load at = {.stripe = INV_SNAP_GLOBAL};
     inv_snap_block block;
     for (uint64_t i = range.first; i < range.end; i++) {
-        inv_snap_decode_index(load->footer, i, &block);
+        inv_snap_decode_index(load->file.footer_bytes, i, &block);
         if (atomic_load_explicit(&load->failed, memory_order_acquire) != 0) return INV_OK;
         inv_result result = load_block(load, &at, &block, buffer, error);
         if (result != INV_OK) return result;
@@ -407,69 +395,11 @@ static void load_ranges(void *argument) {
     inv_env_free(env, buffer, INV_SNAP_BLOCK_BYTES_MAX);
 }
 
-/* ---- a file ---------------------------------------------------------------------------------- */
-
-static inv_result read_exactly(const loading *load, uint64_t offset, void *out, uint64_t bytes,
-                               inv_error *error) {
-    const inv_storage *storage = &load->store->env->storage;
-    uint64_t got = 0;
-    inv_result result =
-        storage->read(storage->context, load->name, offset, out, bytes, &got, error);
-    if (result == INV_OK && got != bytes)
-        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: ends before its end", load->name);
-    return result;
-}
-
-static inv_result check_header(loading *load, uint64_t start_lsn, inv_error *error) {
-    uint8_t bytes[INV_SNAP_HEADER_BYTES];
-    inv_snap_header header;
-    inv_result result = read_exactly(load, 0, bytes, sizeof bytes, error);
-    if (result == INV_OK) result = inv_snap_decode_header(bytes, &header);
-    if (result == INV_FORMAT_UNKNOWN)
-        return inv_fail(error, result, 0, "%s: written by a newer format than %u.%u", load->name,
-                        INV_SNAP_FORMAT_MAJOR, INV_SNAP_FORMAT_MINOR);
-    if (result == INV_IO_ERROR) return result;
-    if (result != INV_OK)
-        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the header is damaged", load->name);
-    const inv_wal_identity *own = &load->store->identity;
-    if (memcmp(header.identity.uuid, own->uuid, 16) != 0 || header.start_lsn != start_lsn ||
-        header.identity.stripe_bits != own->stripe_bits)
-        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: belongs to another store or another name",
-                        load->name);
-    return INV_OK;
-}
-
-/* The footer's bytes (inv_env_alloc of *out_bytes), checked. */
-static inv_result read_footer(loading *load, uint64_t file_bytes, uint64_t start_lsn,
-                              uint8_t **out_footer, uint64_t *out_bytes, inv_snap_footer *out,
-                              inv_error *error) {
-    uint8_t trailer[INV_SNAP_TRAILER_BYTES];
-    uint64_t offset = 0, bytes = 0;
-    if (file_bytes < INV_SNAP_HEADER_BYTES + INV_SNAP_TRAILER_BYTES)
-        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: too short", load->name);
-    inv_result result =
-        read_exactly(load, file_bytes - sizeof trailer, trailer, sizeof trailer, error);
-    if (result != INV_OK) return result;
-    if (!inv_snap_decode_trailer(trailer, load->seed, &offset, &bytes) ||
-        offset > file_bytes || bytes != file_bytes - INV_SNAP_TRAILER_BYTES - offset)
-        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the trailer is damaged", load->name);
-    uint8_t *footer = inv_env_alloc(load->store->env, bytes + 1);
-    if (footer == NULL) return inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load->name);
-    *out_footer = footer;
-    *out_bytes = bytes + 1;
-    result = read_exactly(load, offset, footer, bytes, error);
-    if (result != INV_OK) return result;
-    if (!inv_snap_decode_footer(footer, bytes, out) || out->start_lsn != start_lsn ||
-        out->end_lsn < start_lsn)
-        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer is damaged", load->name);
-    return INV_OK;
-}
-
 /* Ranges of whole stripes; the global blocks are loaded here. */
 static inv_result plan(loading *load, uint8_t *buffer, inv_error *error) {
     inv_snap_block block;
-    for (uint64_t i = 0; i < load->block_count; i++) {
-        inv_snap_decode_index(load->footer, i, &block);
+    for (uint64_t i = 0; i < load->file.footer.block_count; i++) {
+        inv_snap_decode_index(load->file.footer_bytes, i, &block);
         if (block.stripe == INV_SNAP_GLOBAL) {
             inv_result result = load_blocks(load, (block_range){i, i + 1}, buffer, error);
             if (result != INV_OK) return result;
@@ -486,11 +416,12 @@ static inv_result plan(loading *load, uint8_t *buffer, inv_error *error) {
         }
     }
     if (!load->has_clock)
-        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: has no clock", load->name);
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: has no clock", load->file.name);
     return INV_OK;
 }
 
-static inv_result load_all(loading *load, const inv_snap_footer *footer, inv_error *error) {
+static inv_result load_all(loading *load, inv_error *error) {
+    const inv_snap_footer *footer = &load->file.footer;
     const inv_threads *threads = &load->store->env->threads;
     const inv_env *env = load->store->env;
     size_t range_bytes = (size_t)(footer->block_count + 1) * sizeof(block_range);
@@ -498,7 +429,7 @@ static inv_result load_all(loading *load, const inv_snap_footer *footer, inv_err
     load->ranges = inv_env_alloc(env, range_bytes);
     inv_result result = INV_OK;
     if (buffer == NULL || load->ranges == NULL)
-        result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load->name);
+        result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load->file.name);
     if (result == INV_OK) result = plan(load, buffer, error);
     inv_env_free(env, buffer, INV_SNAP_BLOCK_BYTES_MAX);
     if (result == INV_OK) {
@@ -514,61 +445,29 @@ static inv_result load_all(loading *load, const inv_snap_footer *footer, inv_err
     if (result == INV_OK &&
         (atomic_load(&load->skus) != footer->skus || atomic_load(&load->rows) != footer->rows ||
          atomic_load(&load->holds) != footer->holds || atomic_load(&load->ended) != footer->ended))
-        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer counts otherwise", load->name);
+        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer counts otherwise", load->file.name);
     return result;
 }
 
 inv_result inv_snapshot_load(inv_store *store, uint64_t start_lsn, uint64_t bytes,
                              inv_snapshot_found *out, inv_error *error) {
-    char name[INV_FILE_NAME_MAX + 1];
-    inv_snap_name(name, start_lsn);
-    loading load = {.store = store, .name = name, .seed = inv_wal_seed(store->identity.uuid)};
-    inv_snap_footer footer = {0};
-    uint8_t *footer_bytes = NULL;
-    uint64_t footer_room = 0;
+    loading load = {.store = store};
     size_t floor_bytes = store->stripe_count * sizeof(uint64_t);
-    load.floors = inv_env_alloc(store->env, floor_bytes);
-    inv_result result = INV_OK;
-    if (load.floors == NULL) result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", name);
-    if (result == INV_OK) result = check_header(&load, start_lsn, error);
-    if (result == INV_OK)
-        result =
-            read_footer(&load, bytes, start_lsn, &footer_bytes, &footer_room, &footer, error);
-    load.footer = footer_bytes;
-    load.block_count = footer.block_count;
-    if (result == INV_OK) result = load_all(&load, &footer, error);
-    inv_env_free(store->env, footer_bytes, footer_room);
+    inv_result result =
+        inv_snap_open(&load.file, store->env, &store->identity, start_lsn, bytes, error);
+    if (result == INV_OK) {
+        load.floors = inv_env_alloc(store->env, floor_bytes);
+        if (load.floors == NULL)
+            result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load.file.name);
+    }
+    if (result == INV_OK) result = load_all(&load, error);
+    uint64_t end_lsn = load.file.footer.end_lsn;
+    inv_snap_close(&load.file);
     if (result != INV_OK) {
         inv_env_free(store->env, load.floors, floor_bytes);
         return result;
     }
     store->reference_next = load.clock.reference_next;
-    *out = (inv_snapshot_found){start_lsn, footer.end_lsn, bytes, load.clock, load.floors};
+    *out = (inv_snapshot_found){start_lsn, end_lsn, bytes, load.clock, load.floors};
     return INV_OK;
-}
-
-/* ---- the files there are --------------------------------------------------------------------- */
-
-static bool visit_file(void *argument, const char *name, uint64_t size) {
-    inv_snapshot_list *list = argument;
-    size_t prefix = strlen(INV_SNAP_PREFIX);
-    char own[INV_FILE_NAME_MAX + 1];
-    if (strncmp(name, INV_SNAP_PREFIX, prefix) != 0) return true;
-    uint64_t lsn = strtoull(name + prefix, NULL, 16);
-    inv_snap_name(own, lsn);
-    if (lsn == 0 || strcmp(own, name) != 0) return true;
-    uint32_t at = list->count < INV_SNAPSHOT_LIST_MAX ? list->count++ : INV_SNAPSHOT_LIST_MAX - 1;
-    if (at == INV_SNAPSHOT_LIST_MAX - 1 && list->start_lsns[at] > lsn) return true;
-    for (; at > 0 && list->start_lsns[at - 1] < lsn; at--) {
-        list->start_lsns[at] = list->start_lsns[at - 1];
-        list->bytes[at] = list->bytes[at - 1];
-    }
-    list->start_lsns[at] = lsn;
-    list->bytes[at] = size;
-    return true;
-}
-
-inv_result inv_snapshot_find(const inv_env *env, inv_snapshot_list *out, inv_error *error) {
-    memset(out, 0, sizeof *out);
-    return env->storage.list(env->storage.context, visit_file, out, error);
 }

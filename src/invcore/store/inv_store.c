@@ -900,4 +900,9 @@ void inv_store_metrics(inv_store *store, inv_metrics *out) {
     out->ended_ids = atomic_load_explicit(&store->holds.ended_total, memory_order_relaxed);
     out->probe_max = atomic_load_explicit(&store->holds.probe_max, memory_order_relaxed);
     out->bytes_in_use = inv_pool_bytes(&store->pool);
+    out->snapshots = atomic_load_explicit(&store->snapshots, memory_order_relaxed);
+    out->snapshot_failures = atomic_load_explicit(&store->snapshot_failures, memory_order_relaxed);
+    out->snapshot_lsn = atomic_load_explicit(&store->snapshot_lsn, memory_order_relaxed);
+    out->snapshot_bytes = atomic_load_explicit(&store->snapshot_bytes, memory_order_relaxed);
+    out->snapshot_ns = atomic_load_explicit(&store->snapshot_ns, memory_order_relaxed);
 }

@@ -182,7 +182,7 @@ typedef struct inv_store {
     _Atomic uint64_t snapshot_lsn; /* start of the newest there is; 0: none. Housekeeper writes */
     uint64_t snapshot_older_lsn;   /* of the one before, if it is known to be whole; housekeeper */
     _Atomic uint64_t snapshot_bytes, snapshot_ns; /* of the last one taken */
-    _Atomic uint64_t snapshot_failures;
+    _Atomic uint64_t snapshots, snapshot_failures;
     _Atomic uint32_t snapshot_wanted, snapshot_done; /* asked for; answered: futex */
 
     const uint64_t *replay_floors; /* by stripe, while a log is replayed onto a snapshot */
