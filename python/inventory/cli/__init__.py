@@ -43,6 +43,7 @@ def main() -> None:
 
 for command in (
     stock.init,
+    stock.snapshot,
     stock.receive,
     stock.issue,
     stock.adjust,

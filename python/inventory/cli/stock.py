@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`init`, and the commands that change stock. Each opens the closed store, acts durably, closes."""
+"""`init`, `snapshot`, and the commands that change stock. Each opens the closed store, acts durably, closes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inventory.cli.common import (
     store_argument,
 )
 
-__all__ = ["adjust", "init", "issue", "receive", "set_on_hand", "set_policy"]
+__all__ = ["adjust", "init", "issue", "receive", "set_on_hand", "set_policy", "snapshot"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -45,6 +45,21 @@ def init(path: str, as_json: bool) -> None:
         raise Refusal("IO_ERROR", f"{click.format_filename(path)} is not empty", field="path")
     with inventory.open(path, segment_bytes=SEGMENT_BYTES) as inv:
         show(inv.recovery, as_json)
+
+
+@click.command(cls=Command, examples=["inventory snapshot shop.inv"])
+@store_argument
+@json_option
+def snapshot(path: str, as_json: bool) -> None:
+    """Write the whole closed store at PATH into a snapshot, and trim its log.
+
+    The state comes back from the newest snapshot and the log behind it; two are kept, so the log goes
+    as far as the one before. An open store does it by itself (option snapshot_log_bytes).
+
+    Exit status: 0, or 3 when the store or the snapshot fails; the last one stays then.
+    """
+    with open_store(path) as inv:
+        show(inv.snapshot(), as_json)
 
 
 @click.command(cls=Command, examples=["inventory receive shop.inv TEE LON 100 --op-id po-7"])
