@@ -54,6 +54,7 @@
 #define FILE_MODE 0600
 #define DIRECTORY_MODE 0700
 #define DIRECT_ALIGN 4096u            /* satisfies O_DIRECT on every block size in use */
+#define DIRECT_BYTES_MIN (64u << 10) /* smaller writes are not worth it */
 #define BOUNCE_BYTES_MAX (1u << 20)
 #define ZERO_PAGE_BYTES 4096u
 #define ZERO_VECTOR_COUNT_MAX 256u    /* one pwritev writes up to 1 MiB of zeros */
@@ -468,6 +469,11 @@ static int write_bytes(int fd, uint64_t offset, const uint8_t *bytes, uint64_t s
     return 0;
 }
 
+/* May a read or write of this range go past the page cache without a copy? */
+static bool is_direct_range(uint64_t offset, const void *bytes, uint64_t size) {
+    return (offset | (uintptr_t)bytes | size) % DIRECT_ALIGN == 0;
+}
+
 /* The write's own outcome, then the sync's (asked for once), then that of close. */
 static int finish_write(int fd, int os_errno, bool synced) {
     if (os_errno == 0 && synced && fdatasync(fd) != 0) os_errno = errno;
@@ -489,6 +495,17 @@ static inv_result posix_write(void *context, const char *name, uint64_t offset, 
                               uint64_t size, bool synced, inv_error *error) {
     const posix_directory *directory = (const posix_directory *)context;
     if (directory->read_only) return fail_file(directory, error, EROFS, "write", name);
+    /* Much at once, as of a snapshot, goes past the cache: twice as fast, and others who sync do not
+     * wait behind it. Whatever refuses that is asked the plain way. */
+    if (size >= DIRECT_BYTES_MIN && is_direct_range(offset, bytes, size)) {
+        int direct = open_file(directory, name, O_WRONLY | O_CREAT | O_DIRECT);
+        int failed = direct < 0 ? EINVAL : write_bytes(direct, offset, (const uint8_t *)bytes, size);
+        if (direct >= 0 && failed != EINVAL) {
+            failed = finish_write(direct, failed, synced);
+            return failed == 0 ? INV_OK : fail_file(directory, error, failed, "write", name);
+        }
+        if (direct >= 0) (void)close_file(direct);
+    }
     int fd = open_file(directory, name, O_WRONLY | O_CREAT);
     if (fd < 0) return fail_file(directory, error, errno, "open", name);
     int os_errno =
@@ -596,6 +613,17 @@ static bool read_direct(int fd, uint64_t offset, uint8_t *target, uint64_t bytes
     if (offset >= end) {
         *out_read = 0;
         return true;
+    }
+    if (is_direct_range(offset, target, bytes)) {
+        uint64_t done = 0;
+        while (offset + done < end) {
+            ssize_t got = pread(fd, target + done, (size_t)(bytes - done), (off_t)(offset + done));
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) break;
+            done += (uint64_t)got;
+        }
+        *out_read = done;
+        return offset + done == end;
     }
     uint64_t first = offset - offset % DIRECT_ALIGN;
     uint64_t bounce_bytes =

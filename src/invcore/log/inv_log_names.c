@@ -10,10 +10,10 @@
 static void close_names(inv_log_names *names) {
     const inv_env *env = names->file.env;
     if (env == NULL) return;
-    inv_env_free(env, names->buffer, INV_SNAP_BLOCK_BYTES_MAX);
+    inv_env_free(env, names->memory, INV_SNAP_BUFFER_BYTES);
     inv_env_free(env, names->skus, names->sku_room * sizeof *names->skus);
     inv_snap_close(&names->file);
-    names->buffer = NULL;
+    names->memory = NULL;
     names->skus = NULL;
     names->file.env = NULL;
 }
@@ -38,8 +38,9 @@ inv_result inv_log_names_open(inv_log_names *names, const inv_wal_chain *chain, 
     }
     names->stripe_bits = chain->state.identity.stripe_bits;
     if (result == INV_OK) {
-        names->buffer = inv_env_alloc(chain->env, INV_SNAP_BLOCK_BYTES_MAX);
-        if (names->buffer == NULL) result = inv_fail(error, INV_NO_MEMORY, 0, "no memory");
+        names->memory = inv_env_alloc(chain->env, INV_SNAP_BUFFER_BYTES);
+        if (names->memory == NULL) result = inv_fail(error, INV_NO_MEMORY, 0, "no memory");
+        else names->buffer = inv_snap_buffer(names->memory);
     }
     return result;
 }

@@ -15,6 +15,7 @@ typedef struct inv_log_name_sku {
 
 typedef struct inv_log_names { /* file.env NULL: there are none, or they have all been given */
     inv_snap_file file;
+    void *memory;
     uint8_t *buffer;                        /* of a block */
     uint64_t block;                         /* the next one */
     uint32_t payload_at, payload_bytes;     /* of the block in the buffer */

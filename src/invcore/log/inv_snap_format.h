@@ -18,7 +18,7 @@
  * start and end, so within it an id is one reservation. Everything up to `end` was durable before
  * the file got its name.
  *
- * BLOCKS hold sections; a section does not straddle blocks, an item (a SKU, a row, a hold) no
+ * BLOCKS and the footer begin at multiples of 4,096; what is between them is zero. Blocks hold sections; a section does not straddle blocks, an item (a SKU, a row, a hold) no
  * sections. A stripe's sections come together, STRIPE first, in the order of their kinds; the
  * sections SKUS, NAMES, ROWS, POLICIES, HOLDS may be repeated. A stripe that was never touched has
  * none. The blocks after the last stripe's hold what belongs to no stripe.
@@ -50,7 +50,7 @@ typedef struct inv_snap_header {
     uint64_t start_lsn, epoch, wall_unix_ms;
 } inv_snap_header;
 
-/* Block header, 32 bytes, then the payload, padded with zeros to 8:
+/* Block header, 32 bytes, then the payload, padded with zeros:
  *    0 magic "BLCK"   4 u32 sequence, from 0   8 u32 payload bytes
  *   12 u32 stripe of the first section, 0xFFFFFFFF: global
  *   16 u32 flags: bit 0 the first section is a STRIPE (or global): reading can begin here
@@ -59,6 +59,7 @@ typedef struct inv_snap_header {
 #define INV_SNAP_BLOCK_MAGIC "BLCK"
 #define INV_SNAP_BLOCK_HEADER_BYTES 32u
 #define INV_SNAP_BLOCK_BYTES_MAX (1u << 20) /* header included */
+#define INV_SNAP_BLOCK_ALIGN 4096u
 #define INV_SNAP_BLOCK_BEGINS 1u
 #define INV_SNAP_GLOBAL 0xFFFFFFFFu
 
@@ -147,6 +148,18 @@ bool inv_snap_check_block(const uint8_t *bytes, uint64_t available, uint32_t see
                           const inv_snap_block *block);
 static inline uint64_t inv_snap_block_bytes(const inv_snap_block *block) {
     return INV_SNAP_BLOCK_HEADER_BYTES + inv_align_u64(block->payload_bytes, 8);
+}
+/* In the file, up to where the next one begins. */
+static inline uint64_t inv_snap_block_room(const inv_snap_block *block) {
+    return inv_align_u64(inv_snap_block_bytes(block), INV_SNAP_BLOCK_ALIGN);
+}
+
+/* A buffer for a block that the disk can read and write without a copy: the place for it in
+ * INV_SNAP_BUFFER_BYTES of memory. */
+#define INV_SNAP_BUFFER_BYTES (INV_SNAP_BLOCK_BYTES_MAX + INV_SNAP_BLOCK_ALIGN)
+static inline uint8_t *inv_snap_buffer(void *memory) {
+    return (uint8_t *)memory +
+           (INV_SNAP_BLOCK_ALIGN - (uintptr_t)memory % INV_SNAP_BLOCK_ALIGN) % INV_SNAP_BLOCK_ALIGN;
 }
 
 /* The section at *at of a payload, and moves *at behind it; false: malformed. */

@@ -102,7 +102,7 @@ void inv_snap_close(inv_snap_file *file) {
 inv_result inv_snap_read_block(const inv_snap_file *file, const inv_snap_block *block,
                                uint8_t *buffer, inv_error *error) {
     const inv_storage *storage = &file->env->storage;
-    uint64_t bytes = inv_snap_block_bytes(block), got = 0;
+    uint64_t bytes = inv_snap_block_room(block), got = 0;
     inv_result result = INV_LOG_CORRUPT;
     if (bytes <= INV_SNAP_BLOCK_BYTES_MAX)
         result = storage->read(storage->context, file->name, block->offset, buffer, bytes, &got,

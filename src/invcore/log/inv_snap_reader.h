@@ -32,7 +32,7 @@ INV_MUST_USE inv_result inv_snap_open(inv_snap_file *file, const inv_env *env,
                                       uint64_t bytes, inv_error *error);
 void inv_snap_close(inv_snap_file *file);
 
-/* A block of the index, whole, into a buffer of INV_SNAP_BLOCK_BYTES_MAX; the payload stands behind
+/* A block of the index, whole, into an inv_snap_buffer; the payload stands behind
  * INV_SNAP_BLOCK_HEADER_BYTES. INV_LOG_CORRUPT, INV_IO_ERROR. From several threads at once. */
 INV_MUST_USE inv_result inv_snap_read_block(const inv_snap_file *file, const inv_snap_block *block,
                                             uint8_t *buffer, inv_error *error);

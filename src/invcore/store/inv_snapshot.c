@@ -25,8 +25,8 @@ static void free_buffers(inv_store *store) {
         inv_env_free(env, buffers[i]->bytes, buffers[i]->room);
         *buffers[i] = (inv_snapshot_buffer){0};
     }
-    inv_env_free(env, snapshot->block, INV_SNAP_BLOCK_BYTES_MAX);
-    snapshot->block = NULL;
+    inv_env_free(env, snapshot->block_memory, INV_SNAP_BUFFER_BYTES);
+    snapshot->block_memory = NULL;
 }
 
 void inv_snapshot_free(inv_store *store) {
@@ -85,9 +85,10 @@ static inv_result begin(inv_store *store, inv_error *error) {
     inv_error ignored = {0};
     inv_result result = storage->remove(storage->context, INV_SNAP_UNFINISHED, &ignored);
     (void)result; /* hardly ever is there one */
-    snapshot->block = inv_env_alloc(store->env, INV_SNAP_BLOCK_BYTES_MAX);
-    if (snapshot->block == NULL)
+    snapshot->block_memory = inv_env_alloc(store->env, INV_SNAP_BUFFER_BYTES);
+    if (snapshot->block_memory == NULL)
         return inv_fail(error, INV_NO_MEMORY, 0, "no memory for a block of a snapshot");
+    snapshot->block = inv_snap_buffer(snapshot->block_memory);
     snapshot->head = (inv_snap_block){0};
     snapshot->section_at = UINT32_MAX;
     snapshot->totals = (inv_snap_footer){0};
@@ -194,7 +195,7 @@ static inv_result verify_one(inv_store *store, inv_error *error) {
     if (snapshot->verified < snapshot->totals.block_count) {
         const inv_snap_block *block =
             (const inv_snap_block *)(const void *)snapshot->index.bytes + snapshot->verified++;
-        uint64_t bytes = inv_snap_block_bytes(block);
+        uint64_t bytes = inv_snap_block_room(block);
         inv_result result = read_back(store, block->offset, bytes, error);
         if (result == INV_OK &&
             !inv_snap_check_block(snapshot->block, bytes, store->wal.seed, block))

@@ -49,7 +49,8 @@ typedef struct inv_snapshot {
     uint64_t start_lsn, end_lsn, began_ns;
     uint32_t stripe; /* the next one to be copied */
     inv_stripe_copy copy;
-    uint8_t *block; /* INV_SNAP_BLOCK_BYTES_MAX, the one being filled */
+    void *block_memory;
+    uint8_t *block; /* the one being filled: an inv_snap_buffer */
     inv_snap_block head;
     uint32_t section_at; /* of the open section in the block; 0: none is open */
     uint64_t file_bytes; /* written so far */

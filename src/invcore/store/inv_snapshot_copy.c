@@ -12,7 +12,7 @@
 #include "inv_snapshot.h"
 
 #define CHUNK_BYTES (64u * INV_GRANULE_BYTES)
-#define SYNC_EVERY_BYTES (16u << 20) /* when nobody else writes */
+#define SYNC_EVERY_BYTES (64u << 20) /* when nobody else writes */
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
@@ -66,8 +66,9 @@ inv_result inv_snapshot_write_block(inv_store *store, inv_snapshot *snapshot, in
     head->offset = snapshot->file_bytes;
     head->sequence = (uint32_t)snapshot->totals.block_count;
     inv_snap_encode_block(snapshot->block, store->wal.seed, head);
-    uint64_t bytes = inv_snap_block_bytes(head);
-    /* Others who write wait behind what is in the cache unsynced, so then it is little. */
+    uint64_t bytes = inv_snap_block_room(head), used = inv_snap_block_bytes(head);
+    memset(snapshot->block + used, 0, bytes - used);
+    /* Others who write wait behind what is unsynced, so then it is little. */
     uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed);
     snapshot->unsynced_bytes += bytes;
     bool synced = tail != snapshot->tail_seen || snapshot->unsynced_bytes >= SYNC_EVERY_BYTES;

@@ -383,16 +383,16 @@ static void load_ranges(void *argument) {
     loading *load = argument;
     const inv_env *env = load->store->env;
     inv_error error = {0};
-    uint8_t *buffer = inv_env_alloc(env, INV_SNAP_BLOCK_BYTES_MAX);
+    void *memory = inv_env_alloc(env, INV_SNAP_BUFFER_BYTES);
     inv_result result = INV_OK;
-    if (buffer == NULL) result = inv_fail(&error, INV_NO_MEMORY, 0, "no memory for a block");
+    if (memory == NULL) result = inv_fail(&error, INV_NO_MEMORY, 0, "no memory for a block");
     while (result == INV_OK) {
         uint64_t next = atomic_fetch_add_explicit(&load->range_next, 1, memory_order_relaxed);
         if (next >= load->range_count) break;
-        result = load_blocks(load, load->ranges[next], buffer, &error);
+        result = load_blocks(load, load->ranges[next], inv_snap_buffer(memory), &error);
     }
     if (result != INV_OK) fail_with(load, result, &error);
-    inv_env_free(env, buffer, INV_SNAP_BLOCK_BYTES_MAX);
+    inv_env_free(env, memory, INV_SNAP_BUFFER_BYTES);
 }
 
 /* Ranges of whole stripes; the global blocks are loaded here. */
@@ -425,13 +425,13 @@ static inv_result load_all(loading *load, inv_error *error) {
     const inv_threads *threads = &load->store->env->threads;
     const inv_env *env = load->store->env;
     size_t range_bytes = (size_t)(footer->block_count + 1) * sizeof(block_range);
-    uint8_t *buffer = inv_env_alloc(env, INV_SNAP_BLOCK_BYTES_MAX);
+    void *memory = inv_env_alloc(env, INV_SNAP_BUFFER_BYTES);
     load->ranges = inv_env_alloc(env, range_bytes);
     inv_result result = INV_OK;
-    if (buffer == NULL || load->ranges == NULL)
+    if (memory == NULL || load->ranges == NULL)
         result = inv_fail(error, INV_NO_MEMORY, 0, "%s: no memory", load->file.name);
-    if (result == INV_OK) result = plan(load, buffer, error);
-    inv_env_free(env, buffer, INV_SNAP_BLOCK_BYTES_MAX);
+    if (result == INV_OK) result = plan(load, inv_snap_buffer(memory), error);
+    inv_env_free(env, memory, INV_SNAP_BUFFER_BYTES);
     if (result == INV_OK) {
         void *thread = NULL;
         if (threads->start != NULL && load->range_count > 1)
