@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`init`, `snapshot`, and the commands that change stock. Each opens the closed store, acts durably, closes."""
+"""`init`, `snapshot` and the commands that change stock. Each opens the store, acts, closes it.
+
+All are durable when they return.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,8 @@ def init(path: str, as_json: bool) -> None:
 def snapshot(path: str, as_json: bool) -> None:
     """Write the whole closed store at PATH into a snapshot, and trim its log.
 
-    The state comes back from the newest snapshot and the log behind it; two are kept, so the log goes
-    as far as the one before. An open store does it by itself (option snapshot_log_bytes).
+    The state comes back from the newest snapshot and the log behind it; two are kept, so the log
+    goes as far as the one before. An open store does it by itself (option snapshot_log_bytes).
 
     Exit status: 0, or 3 when the store or the snapshot fails; the last one stays then.
     """
