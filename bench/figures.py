@@ -29,6 +29,8 @@ NOTES = {
     "p99_normal_ms": "p99 normal {} ms",
     "p99_meanwhile_ms": "meanwhile {} ms",
     "lag_ms": "lag {} ms",
+    "open_s": "opened in {} s",
+    "snapshot_s": "a snapshot takes {} s meanwhile",
     "live": "{} live",
     "in_flight": "{} in flight",
     "loop_own_ms_max": "{} ms but for others' load",

@@ -76,6 +76,7 @@ PLAN = [
     Bench("bench_core", (12,), ("--row", "12"), once=True),
     Bench("bench_core", (14,), ("--row", "14")),
     Bench("bench_expiry", (13,)),
+    Bench("bench_snapshot.py", (15,)),
     Bench("bench_aio.py", (18,)),
     contest("engine", "one by one", "memory"),
     contest("dict", "one by one", "memory"),
@@ -104,7 +105,8 @@ def run_c(command: list[str]) -> list[Line]:
 
 
 def run_python(node: str, arguments: list[str], saved: Path) -> list[Line]:
-    """A pytest-benchmark run; its lines are the ``extra_info`` of the JSON it saves."""
+    """A pytest-benchmark run; its lines are the ``extra_info`` of the JSON it saves, or their
+    ``lines``."""
     saved.parent.mkdir(parents=True, exist_ok=True)
     saved.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
@@ -113,7 +115,8 @@ def run_python(node: str, arguments: list[str], saved: Path) -> list[Line]:
     if done.returncode != 0 or not saved.exists():
         print(done.stdout, file=sys.stderr)
         raise BenchFailed(f"exit status {done.returncode}")
-    return [found["extra_info"] for found in json.loads(saved.read_text())["benchmarks"]]
+    infos = [found["extra_info"] for found in json.loads(saved.read_text())["benchmarks"]]
+    return [line for info in infos for line in info.get("lines", [info])]
 
 
 def run(bench: Bench, flags: argparse.Namespace, turn: int) -> list[Line]:

@@ -10,7 +10,7 @@
  * keeps no thread of its own: opening a long log replays it with a second one, which is joined before
  * inv_store_open returns. Its owner runs three loops, each on a thread of its own until inv_store_stop():
  * inv_store_run_flusher (group commit), inv_store_run_timekeeper (expiry) and
- * inv_store_run_housekeeper (prepares log segments ahead of need). A simulator calls
+ * inv_store_run_housekeeper (prepares log segments ahead of need, takes snapshots). A simulator calls
  * inv_store_flush, inv_store_advance and inv_store_prepare by hand instead.
  *
  * A CHANGE is an inv_command; inv_store_execute() judges an array of them in order and fills one
