@@ -46,6 +46,7 @@ void campaign_crash(const campaign_options *options, campaign_report *report);
 /* Campaign 4 and part of 5: damaged bytes and damaged files. */
 void campaign_corrupt_bytes(const campaign_options *options, campaign_report *report);
 void campaign_corrupt_all_values(const campaign_options *options, campaign_report *report);
+void campaign_corrupt_snapshots(const campaign_options *options, campaign_report *report);
 void campaign_corrupt_files(const campaign_options *options, campaign_report *report);
 
 /* Campaigns 6 and 7: the nth storage call fails; the nth allocation fails; the disk is full. */

@@ -142,6 +142,7 @@ static void list_files(damage *d) {
 }
 
 static bool is_segment(const damage_file *file) { return strncmp(file->name, "wal-", 4) == 0; }
+static bool is_snapshot(const damage_file *file) { return strncmp(file->name, "snap-", 5) == 0; }
 
 static void remove_file(damage *d, inv_memory *disk, const char *name) {
     world_recovered env = {world_env(&d->w, disk, 1), NULL};
@@ -152,12 +153,15 @@ static void remove_file(damage *d, inv_memory *disk, const char *name) {
     inv_memory_settle(disk);
 }
 
-/* Builds a disk of the kind whose log reaches log_bytes beyond its start. */
-static bool build(damage *d, uint64_t seed, disk_kind kind, uint64_t log_bytes) {
+/* Builds a disk of the kind whose log reaches log_bytes beyond its start. snapshot_log_bytes 0: there
+ * is nothing but the log. */
+static bool build(damage *d, uint64_t seed, disk_kind kind, uint64_t log_bytes,
+                  uint64_t snapshot_log_bytes) {
     world *w = &d->w;
     inv_error error;
     inv_metrics metrics = {0};
     world_init(w, seed);
+    w->options.snapshot_log_bytes = snapshot_log_bytes;
     d->kind = kind;
     d->random = seed ^ 0x7F4A7C15ull;
     if (world_open(w, &error) != INV_OK) return world_problem(w, "open: %s", error.message);
@@ -190,6 +194,7 @@ static bool build(damage *d, uint64_t seed, disk_kind kind, uint64_t log_bytes) 
 /* ---- single bytes ---------------------------------------------------------------------------- */
 static expectation byte_expectation(const damage_file *file, uint64_t offset) {
     if (strcmp(file->name, "HINT") == 0) return MUST_BE_IDENTICAL;
+    if (is_snapshot(file)) return MUST_BE_IDENTICAL; /* there is an older one, or all of the log */
     if (!is_segment(file)) return MAY_BE_IDENTICAL;
     if (offset < 4096) return MUST_BE_IDENTICAL; /* the other copy of the header stands */
     return offset < file->used ? MUST_BE_NOTICED : MAY_BE_IDENTICAL;
@@ -258,7 +263,9 @@ static bool step_truncate(damage *d, inv_memory *disk, const damage_file *file, 
                           expectation *out_expected, char *what, size_t what_bytes) {
     (void)d;
     snprintf(what, what_bytes, "%s truncated to %" PRIu64, file->name, argument);
-    *out_expected = is_segment(file) ? MUST_BE_REFUSED : MAY_BE_IDENTICAL;
+    *out_expected = is_segment(file)    ? MUST_BE_REFUSED
+                    : is_snapshot(file) ? MUST_BE_IDENTICAL
+                                        : MAY_BE_IDENTICAL;
     return inv_memory_truncate(disk, file->name, argument);
 }
 
@@ -267,7 +274,9 @@ static bool step_delete(damage *d, inv_memory *disk, const damage_file *file, ui
     (void)argument;
     snprintf(what, what_bytes, "%s deleted", file->name);
     bool needed = is_segment(file) || strcmp(file->name, "STATE") == 0;
-    *out_expected = needed ? MUST_BE_REFUSED : MAY_BE_IDENTICAL;
+    *out_expected = needed              ? MUST_BE_REFUSED
+                    : is_snapshot(file) ? MUST_BE_IDENTICAL
+                                        : MAY_BE_IDENTICAL;
     remove_file(d, disk, file->name);
     return true;
 }
@@ -436,7 +445,7 @@ void campaign_corrupt_bytes(const campaign_options *options, campaign_report *re
     damage *d = damage_create(options, report);
     for (uint32_t kind = DISK_CLEAN; kind <= DISK_BARE && report->problem[0] == '\0'; kind++) {
         /* One segment nearly full, so that the whole of it is records. */
-        if (build(d, options->seed + kind, (disk_kind)kind, 4096 + 9000)) damage_bytes(d);
+        if (build(d, options->seed + kind, (disk_kind)kind, 4096 + 9000, 0)) damage_bytes(d);
         drop(d);
     }
     free(d);
@@ -460,8 +469,48 @@ void campaign_corrupt_all_values(const campaign_options *options, campaign_repor
     double began = campaign_now_seconds();
     memset(report, 0, sizeof *report);
     damage *d = damage_create(options, report);
-    if (build(d, options->seed + 40, DISK_CLEAN, 4096 + 700)) damage_all_values(d);
+    if (build(d, options->seed + 40, DISK_CLEAN, 4096 + 700, 0)) damage_all_values(d);
     drop(d);
+    free(d);
+    report->seconds = campaign_now_seconds() - began;
+}
+
+/* Bytes of snapshots (in CI of a third of their places, one bit each time), then whole files. The
+ * store must come back whole every time: over the other snapshot, or by the log. */
+static bool damage_snapshots(damage *d) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < d->file_count; i++) {
+        const damage_file *file = &d->files[i];
+        if (!is_snapshot(file)) continue;
+        found++;
+        uint64_t size = 0;
+        uint8_t *bytes = inv_memory_file(d->disk, file->name, &size);
+        if (bytes == NULL) return world_problem(&d->w, "%s is not there", file->name);
+        for (uint64_t offset = 0; offset < size && !out_of_time(d); offset++) {
+            if (!d->options->full && !world_chance(&d->random, 3)) continue;
+            for (uint32_t k = 0; k < (d->options->full ? 255 : 8); k++) {
+                uint8_t delta = (uint8_t)(d->options->full ? k + 1 : 1u << k);
+                if (!try_byte(d, bytes, file, offset, bytes[offset] ^ delta)) return false;
+            }
+        }
+        for (uint64_t cut = 0; cut < size && !out_of_time(d); cut += 1 + world_below(&d->random, 64))
+            if (!try_step(d, step_truncate, file, cut)) return false;
+        if (!try_step(d, step_delete, file, 0)) return false;
+        for (uint64_t k = 0; k < 3; k++)
+            if (!try_step(d, step_zero, file, k)) return false;
+    }
+    return found == 0 ? world_problem(&d->w, "there is no snapshot to be damaged") : true;
+}
+
+void campaign_corrupt_snapshots(const campaign_options *options, campaign_report *report) {
+    double began = campaign_now_seconds();
+    memset(report, 0, sizeof *report);
+    damage *d = damage_create(options, report);
+    for (uint32_t kind = DISK_CLEAN; kind <= DISK_BARE && report->problem[0] == '\0'; kind++) {
+        if (build(d, options->seed + 30 + kind, (disk_kind)kind, 4096 + 12000, 2048))
+            damage_snapshots(d);
+        drop(d);
+    }
     free(d);
     report->seconds = campaign_now_seconds() - began;
 }
@@ -473,9 +522,9 @@ void campaign_corrupt_files(const campaign_options *options, campaign_report *re
     for (uint32_t kind = DISK_CLEAN; kind <= DISK_BARE && report->problem[0] == '\0'; kind++) {
         /* Two segments and a half: the last one is in the middle, with one prepared behind it. */
         uint64_t log_bytes = 4096 + 2 * 12288 + 5000;
-        bool ok = build(d, options->seed + 10 + kind, (disk_kind)kind, log_bytes) &&
+        bool ok = build(d, options->seed + 10 + kind, (disk_kind)kind, log_bytes, 0) &&
                   damage_files(d) && damage_state_slots(d);
-        if (ok && build(other, options->seed + 20 + kind, (disk_kind)kind, log_bytes))
+        if (ok && build(other, options->seed + 20 + kind, (disk_kind)kind, log_bytes, 0))
             damage_foreign(d, other);
         if (other->w.memory != NULL) drop(other);
         drop(d);

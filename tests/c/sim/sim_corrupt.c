@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sim_corrupt.c: damaged bytes and damaged files. --full tries every value of every byte.
+ * sim_corrupt.c: damaged bytes, files and snapshots. --full tries every value of every byte.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,14 +15,22 @@ static void print_figures(const campaign_report *report) {
 }
 
 int main(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        void (*run)(const campaign_options *options, campaign_report *report);
+    } parts[] = {{"damaged bytes", campaign_corrupt_bytes},
+                 {"damaged files", campaign_corrupt_files},
+                 {"damaged snapshots", campaign_corrupt_snapshots}};
     campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 10000000};
-    campaign_report bytes, files;
+    uint64_t passed = 0, failed = 0;
     campaign_options_read(&options, argc, argv);
-    campaign_corrupt_bytes(&options, &bytes);
-    print_figures(&bytes);
-    bool bytes_ok = campaign_verdict("damaged bytes", &bytes);
-    campaign_corrupt_files(&options, &files);
-    print_figures(&files);
-    bool files_ok = campaign_verdict("damaged files", &files);
-    return campaign_finish((uint64_t)bytes_ok + files_ok, (uint64_t)!bytes_ok + !files_ok);
+    for (uint32_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        campaign_report report;
+        parts[i].run(&options, &report);
+        print_figures(&report);
+        bool ok = campaign_verdict(parts[i].name, &report);
+        passed += ok;
+        failed += !ok;
+    }
+    return campaign_finish(passed, failed);
 }
