@@ -25,9 +25,14 @@ from workload import Line, Load, Loaded, Sizes, location_names, must_be_ok, open
 import inventory
 
 FULL = Sizes(
-    skus=10_000_000, locations=10, reservations=1_000_000, seconds=15, batch=1000, threads=4
+    skus=10_000_000,
+    locations=10,
+    reservations=1_000_000,
+    ended=1_000_000,
+    seconds=15,
+    threads=4,
 )
-SMOKE = Sizes(skus=500, locations=2, reservations=1000, seconds=0.3, batch=100, threads=2)
+SMOKE = Sizes(skus=500, locations=2, reservations=1000, ended=10_000, seconds=0.3, threads=2)
 RATE = 1_000  # calls a second of all threads
 
 

@@ -10,6 +10,45 @@ INV_TEST(a_snapshot_and_the_log_are_the_store) { snapshot_and_log_are_the_store(
 INV_TEST(within_a_snapshot_an_id_is_one_reservation) { id_is_one_reservation(); }
 INV_TEST(the_log_is_trimmed_and_two_are_kept) { log_is_trimmed_and_two_are_kept(); }
 
+/* Items of all lengths: every block is filled to its brim, whatever stands there. */
+INV_TEST(blocks_of_items_of_all_lengths) {
+    enum { NAMES = 4096, ROUNDS = 40 };
+    static char texts[NAMES][64];
+    static inv_text names[NAMES];
+    static uint32_t numbers[NAMES];
+    inv_test_rng rng = inv_test_rng_of(11);
+    shop_init(&s, true);
+    s.options.stripe_bits = 12; /* many sections, of which some end where a block does */
+    s.options.segment_bytes = 16u << 20;
+    s.options.snapshot_log_bytes = 0;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < NAMES; i++) {
+            uint32_t length = (uint32_t)snprintf(texts[i], sizeof texts[i], "%u-%u-", round, i);
+            uint32_t more = (uint32_t)inv_test_rng_below(&rng, 40);
+            memset(texts[i] + length, 'x', more);
+            names[i] = (inv_text){texts[i], length + more};
+        }
+        uint64_t lsn;
+        size_t bad;
+        CHECK_EQ(inv_store_numbers(s.store, INV_NAME_SKU, shop_text(NULL), names, NAMES, true,
+                                   numbers, &lsn, &bad),
+                 INV_OK);
+        ask_for_one();
+        shop_settle(&s);
+        CHECK_EQ(s.store->snapshot_failures, 0);
+    }
+    shop_reopen(&s, true);
+    inv_recovery recovery;
+    inv_store_recovery(s.store, &recovery);
+    CHECK(recovery.snapshot_lsn != 0 && recovery.snapshots_damaged == 0);
+    inv_check_report report;
+    memset(&report, 0, sizeof report);
+    CHECK_EQ(inv_store_check(s.store, &report), INV_OK);
+    CHECK_EQ(report.skus, NAMES * ROUNDS);
+    shop_end(&s);
+}
+
 /* ---- failures -------------------------------------------------------------------------------- */
 
 INV_TEST(a_full_disk_is_not_the_stores_failure) {

@@ -99,13 +99,13 @@ static inv_result put_items(inv_store *store, inv_snapshot *snapshot, uint32_t k
     uint32_t room = INV_SNAP_BLOCK_BYTES_MAX - INV_SNAP_BLOCK_HEADER_BYTES - 8; /* for padding */
     bool open = is_open(snapshot, kind, stripe);
     uint8_t *header;
+    if (!open) close_section(snapshot); /* its padding counts, too */
     if (head->payload_bytes + bytes + (open ? 0 : INV_SNAP_SECTION_BYTES) > room) {
         inv_result result = inv_snapshot_write_block(store, snapshot, error);
         if (result != INV_OK) return result;
         open = false;
     }
     if (!open) {
-        close_section(snapshot);
         if (head->payload_bytes == 0) {
             bool global = kind == INV_SNAP_NAME_LIST || kind == INV_SNAP_CLOCK;
             head->stripe = global ? INV_SNAP_GLOBAL : stripe;
