@@ -79,6 +79,10 @@ typedef struct inv_storage {
     inv_result (*rename)(void *context, const char *source, const char *target, inv_error *error);
     inv_result (*remove)(void *context, const char *name, inv_error *error);
     inv_result (*sync_directory)(void *context, inv_error *error);
+
+    /* Cuts a file that nobody needs any more to `bytes`; it is not mapped. Removing a file of
+     * gigabytes at once holds up every sync of others for as long as its blocks take to free. */
+    inv_result (*shrink)(void *context, const char *name, uint64_t bytes, inv_error *error);
 } inv_storage;
 
 typedef struct inv_allocator {
@@ -159,7 +163,7 @@ enum {
  */
 
 /* Called before (after = false) and after every storage call that changes something (prepare, map,
- * sync, write, rename, remove, sync_directory); `call` counts them from 1. Returning anything but
+ * sync, write, rename, remove, sync_directory, shrink); `call` counts them from 1. Returning anything but
  * INV_OK before a call makes it fail with that result (out of `error`), having done nothing. NULL:
  * no hook. */
 typedef inv_result (*inv_memory_hook)(void *argument, uint64_t call, const char *what,

@@ -740,6 +740,17 @@ static inv_result mem_remove(void *context, const char *name, inv_error *error) 
     return os_errno == 0 ? INV_OK : fail_call(error, INV_IO_ERROR, os_errno, "remove", name);
 }
 
+/* In both images: what is cut off is nobody's any more. */
+static inv_result mem_shrink(void *context, const char *name, uint64_t bytes, inv_error *error) {
+    inv_memory *memory = (inv_memory *)context;
+    mem_call call;
+    inv_result result = call_begin(memory, &call, "shrink", name, error);
+    if (result != INV_OK) return result;
+    bool done = inv_memory_truncate(memory, name, bytes);
+    call_end(&call);
+    return done ? INV_OK : fail_call(error, INV_IO_ERROR, ENOENT, "shrink", name);
+}
+
 static bool settle_names(inv_memory *memory) {
     if (!names_copy(&memory->durable_names, &memory->names)) return false;
     memory->journal_count = 0;
@@ -777,7 +788,7 @@ void inv_env_use_memory(inv_env *env, inv_memory *memory) {
     INV_ASSERT(memory != NULL);
     env->storage = (inv_storage){memory,    mem_lock,  mem_unlock, mem_list,   mem_prepare,
                                  mem_map,   mem_unmap, mem_sync,   mem_read,   mem_write,
-                                 mem_rename, mem_remove, mem_sync_directory};
+                                 mem_rename, mem_remove, mem_sync_directory, mem_shrink};
 }
 
 void inv_memory_set_capacity(inv_memory *memory, uint64_t bytes) {

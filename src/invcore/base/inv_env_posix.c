@@ -707,6 +707,16 @@ static inv_result posix_remove(void *context, const char *name, inv_error *error
     return fail_file(directory, error, errno, "remove", name);
 }
 
+static inv_result posix_shrink(void *context, const char *name, uint64_t bytes,
+                               inv_error *error) {
+    const posix_directory *directory = (const posix_directory *)context;
+    if (directory->read_only) return fail_file(directory, error, EROFS, "shrink", name);
+    int fd = open_file(directory, name, O_WRONLY);
+    if (fd < 0) return fail_file(directory, error, errno, "open", name);
+    int os_errno = finish_write(fd, ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno, false);
+    return os_errno == 0 ? INV_OK : fail_file(directory, error, os_errno, "shrink", name);
+}
+
 static inv_result posix_sync_directory(void *context, inv_error *error) {
     const posix_directory *directory = (const posix_directory *)context;
     if (directory->read_only) return fail_file(directory, error, EROFS, "sync", ".");
@@ -794,6 +804,6 @@ inv_result inv_env_use_directory(inv_env *env, const char *path, bool read_only,
     env->storage = (inv_storage){directory,     posix_lock,  posix_unlock,   posix_list,
                                  posix_prepare, posix_map_file, posix_unmap, posix_sync,
                                  posix_read,    posix_write, posix_rename,   posix_remove,
-                                 posix_sync_directory};
+                                 posix_sync_directory, posix_shrink};
     return INV_OK;
 }

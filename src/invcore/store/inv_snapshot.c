@@ -6,6 +6,7 @@
 
 #define RETRY_MS_MIN 1000u /* after a failure, doubled each time */
 #define RETRY_MS_MAX (10u * 60 * 1000)
+#define SHRINK_BYTES (16u << 20) /* of a file that goes: a step is a few milliseconds */
 #define WAIT_STEP_MS 100u /* whoever waits looks so often whether the store still is open */
 #define PACE_SHARE 2u /* while others write, this many times as long as a step took is waited */
 
@@ -257,12 +258,27 @@ static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
     return INV_OK;
 }
 
-/* Removes one file that is no longer needed: a snapshot but the newest two, a segment that lies below
- * the older of them. False: there is none left. */
+/* Goes on removing a file: its name is that of an unfinished snapshot already. */
+static bool shrink_more(inv_store *store) {
+    const inv_storage *storage = &store->env->storage;
+    inv_snapshot *snapshot = store->snapshot;
+    inv_error ignored = {0};
+    uint64_t left = snapshot->shrink_bytes > SHRINK_BYTES ? snapshot->shrink_bytes - SHRINK_BYTES : 0;
+    snapshot->shrink_bytes = left;
+    if (left > 0 &&
+        storage->shrink(storage->context, INV_SNAP_UNFINISHED, left, &ignored) == INV_OK)
+        return true;
+    snapshot->shrink_bytes = 0;
+    return storage->remove(storage->context, INV_SNAP_UNFINISHED, &ignored) == INV_OK;
+}
+
+/* Removes a piece of what is no longer needed: of a snapshot but the newest two, or a segment that
+ * lies below the older of them. False: there is nothing left. */
 static bool trim_one(inv_store *store) {
     const inv_storage *storage = &store->env->storage;
     inv_snap_list found;
     inv_error ignored = {0};
+    if (store->snapshot->shrink_bytes > 0) return shrink_more(store);
     if (inv_snap_find(store->env, &found, &ignored) != INV_OK) return false;
     uint64_t newest = store->snapshot_lsn, older = store->snapshot_older_lsn;
     for (uint32_t i = 0; i < found.count; i++) {
@@ -270,7 +286,10 @@ static bool trim_one(inv_store *store) {
         if (older == 0 && found.start_lsns[i] < newest) continue; /* never loaded, but a last hope */
         char name[INV_FILE_NAME_MAX + 1];
         inv_snap_name(name, found.start_lsns[i]);
-        if (storage->remove(storage->context, name, &ignored) == INV_OK) return true;
+        inv_result result = storage->rename(storage->context, name, INV_SNAP_UNFINISHED, &ignored);
+        if (result != INV_OK) continue;
+        store->snapshot->shrink_bytes = found.bytes[i];
+        return true;
     }
     if (INV_PLANTED(INV_PLANT_SNAPSHOT_TRIM_ALL)) older = newest;
     return older != 0 && inv_wal_trim_one(&store->wal, older);

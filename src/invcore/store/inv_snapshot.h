@@ -59,6 +59,7 @@ typedef struct inv_snapshot {
     inv_snap_footer totals;
     inv_snap_clock clock;
     uint64_t verified; /* blocks read back */
+    uint64_t shrink_bytes; /* of a file that is being removed, piece by piece: what is left of it */
     uint32_t answers;  /* who asked for a snapshot up to this number gets this one */
     uint64_t tail_seen, tail_paced; /* of the log at the last block and step: does anybody write? */
     uint64_t paused_ns, pause_until_ns;
