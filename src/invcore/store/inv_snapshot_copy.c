@@ -12,7 +12,7 @@
 #include "inv_snapshot.h"
 
 #define CHUNK_BYTES (64u * INV_GRANULE_BYTES)
-#define SYNC_EVERY_BYTES (64u << 20) /* when nobody else writes */
+#define SYNC_EVERY_BYTES (64u << 20)
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
@@ -68,11 +68,9 @@ inv_result inv_snapshot_write_block(inv_store *store, inv_snapshot *snapshot, in
     inv_snap_encode_block(snapshot->block, store->wal.seed, head);
     uint64_t bytes = inv_snap_block_room(head), used = inv_snap_block_bytes(head);
     memset(snapshot->block + used, 0, bytes - used);
-    /* Others who write wait behind what is unsynced, so then it is little. */
-    uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed);
+    /* Others who sync wait for what is unsynced, and for a sync of this: neither much, nor often. */
     snapshot->unsynced_bytes += bytes;
-    bool synced = tail != snapshot->tail_seen || snapshot->unsynced_bytes >= SYNC_EVERY_BYTES;
-    snapshot->tail_seen = tail;
+    bool synced = snapshot->unsynced_bytes >= SYNC_EVERY_BYTES;
     if (synced) snapshot->unsynced_bytes = 0;
     inv_result result = storage->write(storage->context, INV_SNAP_UNFINISHED, snapshot->file_bytes,
                                        snapshot->block, bytes, synced, error);
