@@ -375,7 +375,7 @@ static void log_is_trimmed_and_two_are_kept(void) {
                 CHECK(trimmed && strstr(error.message, "no snapshot can be read") != NULL);
                 refused++;
             }
-            CHECK_EQ(shop_open(&s), INV_OK);
+            if (!CHECK_EQ(shop_open(&s), INV_OK)) return; /* a planted bug */
             digest opened = digest_of(s.store);
             if (!CHECK(same("alive and reopened", &alive, &opened)))
                 fprintf(stderr, "seed %" PRIu64 " round %u\n", seed, round);

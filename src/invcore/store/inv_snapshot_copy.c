@@ -32,7 +32,7 @@ static bool append_index(const inv_env *env, inv_snapshot *snapshot) {
     if (snapshot->index.room < used + sizeof(inv_snap_block)) {
         inv_snapshot_buffer larger = {0};
         if (!have_room(env, &larger, 2 * used + sizeof(inv_snap_block))) return false;
-        memcpy(larger.bytes, snapshot->index.bytes, used);
+        if (used > 0) memcpy(larger.bytes, snapshot->index.bytes, used);
         inv_env_free(env, snapshot->index.bytes, snapshot->index.room);
         snapshot->index = larger;
     }
