@@ -349,7 +349,11 @@ static void log_is_trimmed_and_two_are_kept(void) {
             if (round > 1) CHECK_EQ(list.count, 2);
             CHECK(s.store->wal.past_count <= 5);
             bool trimmed = s.store->wal.past[0].base != INV_WAL_LSN_FIRST;
-            CHECK(trimmed || round < 3);
+            const inv_wal *wal = &s.store->wal;
+            uint64_t mapped = wal->ring[wal->released % INV_WAL_RING].number;
+            uint64_t older = s.store->snapshot_older_lsn;
+            if (older != 0 && wal->past_count >= 2) /* trimmed in this life: nothing more can go */
+                CHECK(wal->past[1].base > older || wal->past[0].number >= mapped);
             digest alive = digest_of(s.store), back;
             inv_recovery recovery;
             inv_error error;
@@ -369,7 +373,8 @@ static void log_is_trimmed_and_two_are_kept(void) {
             damage.offset = 100;
             inv_result result = open_copy(damage_snapshots, &recovery, &back, &error);
             if (result == INV_OK) { /* the cut has undone the removal of what was older */
-                CHECK(recovery.snapshots_damaged == list.count && same("by the rest", &alive, &back));
+                CHECK(recovery.snapshots_damaged >= list.count);
+                CHECK(same("by the rest", &alive, &back));
             } else {
                 CHECK_EQ(result, INV_LOG_CORRUPT);
                 CHECK(trimmed && strstr(error.message, "no snapshot can be read") != NULL);
