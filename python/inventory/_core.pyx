@@ -45,6 +45,7 @@ cdef extern from "Python.h":
     int PyUnicode_1BYTE_KIND
 
 cdef enum:
+    SNAPSHOT_WAIT_S_MAX = 86400  # one day
     REPLY_LINES = 4096        # lines of a reply asked for at first: as many as a call may name
     LEVELS_AT_FIRST = 64      # rows of a SKU asked for with the GIL held
     ADVANCE_STEP = 4096       # holds expired between two looks at the clock
@@ -1507,7 +1508,7 @@ cdef class Store:
             found.probe_max, found.bytes_in_use, found.snapshots, found.snapshot_failures,
             found.snapshot_lsn, found.snapshot_bytes, found.snapshot_ns)
 
-    def snapshot(self, *, uint32_t timeout_s=3600):
+    def snapshot(self, *, object timeout_s=3600):
         """Write the whole store to its directory while it goes on, and trim the log by it.
 
         The state comes back from the newest snapshot and the log behind it. Two are kept, each read
@@ -1515,15 +1516,15 @@ cdef class Store:
         itself every ``snapshot_log_bytes`` of log too.
 
         Args:
-            timeout_s: how long to wait; it goes on without the caller after that.
+            timeout_s: how long to wait, 0 to 86,400; it goes on without the caller after that.
 
         Returns:
             A Snapshot: its start lsn, its bytes, how long it took.
 
         Raises:
             Busy: not done in time. DiskFull, IoError, NoMemory: it failed, the store goes on and
-            the last snapshot stays. Forbidden (read_only), BadRequest (memory mode), StoreClosed,
-            StoreFailed.
+            the last snapshot stays. Forbidden (read_only), BadRequest (memory mode, timeout_s),
+            StoreClosed, StoreFailed.
 
         Durability: the snapshot is on disk when this returns.
 
@@ -1534,7 +1535,10 @@ cdef class Store:
         cdef invcore.inv_metrics found
         cdef invcore.inv_error error
         cdef invcore.inv_result code = invcore.INV_BUSY
-        cdef uint64_t most_ms = <uint64_t>timeout_s * 1000
+        cdef int64_t wait_s = 0
+        int_of(timeout_s, &wait_s, "timeout_s", SNAPSHOT_WAIT_S_MAX)
+        if wait_s < 0 or wait_s > SNAPSHOT_WAIT_S_MAX:
+            raise bad_request("timeout_s", wait_s, 0 if wait_s < 0 else SNAPSHOT_WAIT_S_MAX)
         memset(&error, 0, sizeof(error))
         memset(&found, 0, sizeof(found))
         self._handle.usable()
@@ -1542,7 +1546,7 @@ cdef class Store:
         try:
             with nogil:
                 code = invcore.inv_store_snapshot(
-                    self._handle.store, <uint32_t>min(most_ms, <uint64_t>0xFFFFFFFF), &error)
+                    self._handle.store, <uint32_t>(wait_s * 1000), &error)
             if code == invcore.INV_BUSY and error.code == 0:
                 raise _error_for(code)
             if code != invcore.INV_OK:

@@ -86,8 +86,9 @@ def test_the_log_is_trimmed(tmp_path: Path) -> None:
 
 def test_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "shop.inv"
-    options = {"segment_bytes": SEGMENT_BYTES, "durability": "interval"}
-    with inventory.open(path, snapshot_log_bytes=100_000, **options) as inv:  # type: ignore[arg-type]
+    with inventory.open(
+        path, snapshot_log_bytes=100_000, segment_bytes=SEGMENT_BYTES, durability="interval"
+    ) as inv:
         inv.receive("MUG", "LON", 1_000_000)
         while inv.metrics().snapshots < 3:
             inv.reserve("MUG", 1)
@@ -111,6 +112,13 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(inventory.BadRequest, match="snapshot_log_bytes"):
         inventory.open(path, snapshot_log_bytes=(1 << 50) + 1)
     inventory.open(path, snapshot_log_bytes=1 << 50).close()
+    with inventory.open(path) as inv:
+        for timeout_s in (-1, 86_401, 1 << 80):
+            with pytest.raises(inventory.BadRequest, match="timeout_s"):
+                inv.snapshot(timeout_s=timeout_s)
+        with pytest.raises(TypeError, match="timeout_s"):
+            inv.snapshot(timeout_s=1.5)  # type: ignore[arg-type]
+        inv.snapshot(timeout_s=86_400)
     with inventory.open(path) as inv:
         handle = inv
     with pytest.raises(inventory.StoreClosed):

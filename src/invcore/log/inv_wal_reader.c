@@ -379,10 +379,12 @@ static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, boo
     return INV_OK;
 }
 
-static void find_relog_start(const inv_wal_chain *chain, const inv_wal_link *link,
-                             const uint8_t *bytes, inv_wal_verdict *verdict) {
+static void find_relog_start(inv_wal_scanner *scanner, const inv_wal_link *link) {
+    const inv_wal_chain *chain = scanner->chain;
+    const uint8_t *bytes = scanner->buffer.bytes;
+    inv_wal_verdict *verdict = &scanner->verdict;
     inv_wal_record record;
-    uint64_t lsn = link->header.base_lsn;
+    uint64_t lsn = inv_max_u64(link->header.base_lsn, scanner->from_lsn);
     while (lsn < verdict->end_lsn && lsn < link->end_lsn &&
            record_at(chain, link, bytes, lsn, &record)) {
         uint64_t bytes_taken = inv_wal_record_bytes(record.payload_bytes);
@@ -412,10 +414,11 @@ static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
     if (verdict->durable > verdict->end_lsn) return corrupt_at(last, verdict, error);
     /* The re-log begins at most one window back, so in this segment or one of the few before it. */
     uint64_t k = scanner->link_index;
-    while (k > 0 && chain->links[k].header.base_lsn > verdict->durable) k--;
+    while (k > 0 && chain->links[k].header.base_lsn > verdict->durable &&
+           chain->links[k].header.base_lsn > scanner->from_lsn)
+        k--;
     result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
-    if (result == INV_OK)
-        find_relog_start(chain, &chain->links[k], scanner->buffer.bytes, verdict);
+    if (result == INV_OK) find_relog_start(scanner, &chain->links[k]);
     return result;
 }
 
@@ -428,12 +431,12 @@ void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain, ui
     verdict->durable = inv_max_u64(verdict->durable, proven_lsn);
     if (chain->link_count > 0)
         verdict->end_lsn = inv_max_u64(chain->links[0].header.base_lsn, from_lsn);
+    scanner->from_lsn = verdict->end_lsn;
     /* A position at the end of one segment is the beginning of the next. */
     while (scanner->link_index + 1 < chain->link_count &&
            chain->links[scanner->link_index].end_lsn <= verdict->end_lsn)
         scanner->link_index++;
-    for (uint64_t k = 0; k < chain->link_count;
-         k++) /* a recovered segment's word about the one before */
+    for (uint64_t k = 0; k < chain->link_count; k++) /* a recovered segment's word about another */
         if (chain->links[k].end_exact)
             verdict->durable = inv_max_u64(verdict->durable, chain->links[k].end_lsn);
 }

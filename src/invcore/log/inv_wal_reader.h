@@ -5,10 +5,12 @@
  *
  * VERDICT at p, the first position without a valid record. D is the greatest lsn proven durable by:
  * the durable hints of all valid records, also of those found beyond p; the HINT file; a recovered
- * segment's word about the one before it; the clean-shutdown mark; a snapshot. D <= p   the log ends at p:
- * cleanly (zeros follow), or torn (garbage, partial or void records) D >  p   corruption:
- * INV_LOG_CORRUPT with segment, offset, lsn range and the proof A SEAL proves nothing by itself: it
- * is written before it is synced.
+ * segment's word about the one before it; the clean-shutdown mark; a snapshot.
+ *
+ *     D <= p  the log ends at p: cleanly (zeros follow), or torn (garbage, partial or void records)
+ *     D >  p  corruption: INV_LOG_CORRUPT with segment, offset, lsn range and the proof
+ *
+ * A SEAL proves nothing by itself: it is written before it is synced.
  */
 #ifndef INV_WAL_READER_H
 #define INV_WAL_READER_H
@@ -46,7 +48,7 @@ typedef struct inv_wal_verdict {
     uint64_t torn_bytes;   /* non-zero bytes after p, up to the last of them */
     uint64_t void_records; /* valid records beyond p */
     uint64_t end_number;   /* segment that holds p */
-    uint32_t end_crc;      /* running CRC of that segment's records below relog_lsn */
+    uint32_t end_crc;      /* running CRC of relog_number's bytes of records below relog_lsn */
     uint64_t relog_number; /* segment that holds relog_lsn (or ends there) */
 } inv_wal_verdict;
 
@@ -67,13 +69,14 @@ typedef struct inv_wal_buffer { /* one segment file */
 typedef struct inv_wal_scanner {
     const inv_wal_chain *chain;
     inv_wal_buffer buffer;
+    uint64_t from_lsn;   /* where it began: nothing below was looked at */
     uint64_t link_index; /* the segment the scan is in */
     bool loaded;         /* it is in the buffer, or on its way there */
     inv_wal_verdict verdict; /* complete when the scan has ended */
 } inv_wal_scanner;
 
-/* From the record at from_lsn on, 0: from the first there is. proven_lsn: a snapshot's word that all
- * below it was durable, or 0. The chain must have a link that reaches back to from_lsn, or
+/* From the record at from_lsn on, 0: from the first there is. proven_lsn: a snapshot's word that
+ * all below it was durable, or 0. The chain must have a link that reaches back to from_lsn, or
  * inv_wal_scan_next must not be called. */
 void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain, uint64_t from_lsn,
                         uint64_t proven_lsn);

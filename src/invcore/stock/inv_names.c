@@ -132,6 +132,16 @@ void inv_names_discard(inv_names *names, inv_ref ref) {
     inv_pool_free(names->pool, ref, node_class(node->length));
 }
 
+inv_result inv_names_restore(inv_names *names, uint32_t number, inv_text text) {
+    inv_ref node;
+    uint32_t next;
+    if (number != inv_names_count(names)) return INV_LOG_CORRUPT;
+    inv_result result = inv_names_prepare(names, text, 0, &node, &next);
+    if (result != INV_OK) return result == INV_NO_MEMORY ? result : INV_LOG_CORRUPT;
+    inv_names_publish(names, node);
+    return INV_OK;
+}
+
 bool inv_names_text(const inv_names *names, uint32_t number, inv_text *out) {
     if (number >= inv_names_count(names)) return false;
     inv_names_list *list = atomic_load_explicit(&((inv_names *)names)->list, memory_order_acquire);

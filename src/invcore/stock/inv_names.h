@@ -57,6 +57,8 @@ INV_MUST_USE inv_result inv_names_prepare(inv_names *names, inv_text text, uint3
                                           inv_ref *out_node, uint32_t *out_number);
 void inv_names_publish(inv_names *names, inv_ref node);
 void inv_names_discard(inv_names *names, inv_ref node);
+/* A name read back, which must have the next number. INV_LOG_CORRUPT, INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_names_restore(inv_names *names, uint32_t number, inv_text text);
 
 /* Text of a number; false if there is none. Valid as long as the store. The caller holds a lane. */
 bool inv_names_text(const inv_names *names, uint32_t number, inv_text *out);

@@ -96,40 +96,22 @@ static inv_result replay_sku_name(inv_store *store, const inv_effect *effect, ui
 
 static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64_t hash,
                               const inv_replay_place *place) {
-    uint32_t number = effect->account, place_number;
-    inv_names *names = NULL;
-    inv_ref node;
+    uint32_t number = effect->account;
     if (effect->blob.bytes == NULL) return INV_LOG_CORRUPT;
-    switch (effect->body_hash) {
-    case INV_NAME_SKU:
+    if (effect->body_hash == INV_NAME_SKU) {
         if (effect->blob.length < 1 || effect->blob.length > INV_SKU_BYTES_MAX)
             return INV_LOG_CORRUPT;
         return replay_sku_name(store, effect, hash, place);
-    case INV_NAME_LOCATION:
-        names = &store->locations;
-        break;
-    case INV_NAME_SELLER:
-        names = &store->sellers;
-        break;
-    case INV_NAME_ACCOUNT:
-        names = &store->accounts;
-        break;
-    case INV_NAME_REASON:
-        names = &store->reasons;
-        break;
-    case INV_NAME_REFERENCE:
+    }
+    if (effect->body_hash == INV_NAME_REFERENCE) {
         if (number >= store->reference_next) store->reference_next = number + 1;
         return INV_OK;
-    default:
-        return INV_FORMAT_UNKNOWN;
     }
+    inv_names *names = inv_store_names(store, effect->body_hash);
+    if (names == NULL) return INV_FORMAT_UNKNOWN;
     if (number < inv_names_count(names) && place->record_end <= store->replay_fuzzy_lsn)
         return INV_OK; /* the snapshot has it */
-    if (number != inv_names_count(names)) return INV_LOG_CORRUPT;
-    inv_result result = inv_names_prepare(names, effect->blob, 0, &node, &place_number);
-    if (result != INV_OK) return result == INV_NO_MEMORY ? result : INV_LOG_CORRUPT;
-    inv_names_publish(names, node);
-    return INV_OK;
+    return inv_names_restore(names, number, effect->blob);
 }
 
 static void touch(inv_store *store, uint32_t stripe, uint64_t record_end) {

@@ -295,25 +295,26 @@ static bool trim_one(inv_store *store) {
     return older != 0 && inv_wal_trim_one(&store->wal, older);
 }
 
+/* By itself it waits after a failure; whoever asks for one gets an attempt. */
 static bool is_due(inv_store *store) {
-    inv_snapshot *snapshot = store->snapshot;
     uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed);
-    if (mono_ms(store) < snapshot->retry_mono_ms) return false;
     if (atomic_load_explicit(&store->snapshot_wanted, memory_order_acquire) !=
         atomic_load_explicit(&store->snapshot_done, memory_order_relaxed))
         return true;
+    if (mono_ms(store) < store->snapshot->retry_mono_ms) return false;
     uint64_t base = inv_max_u64(store->snapshot_lsn, INV_WAL_LSN_FIRST);
     return store->options.snapshot_log_bytes > 0 &&
            tail - base >= store->options.snapshot_log_bytes;
 }
 
-/* Who asked for one, and what became of it. */
-static void answer(inv_store *store, uint32_t wanted) {
+/* Tells who asked for one up to this number what became of it. */
+static void answer(inv_store *store, uint32_t wanted, bool good) {
+    if (good) atomic_store_explicit(&store->snapshot_good, wanted, memory_order_relaxed);
     atomic_store_explicit(&store->snapshot_done, wanted, memory_order_release);
     inv_futex_wake_all(&store->snapshot_done);
 }
 
-static void give_up(inv_store *store, const inv_error *error) {
+static void give_up(inv_store *store, inv_result why, const inv_error *error) {
     inv_snapshot *snapshot = store->snapshot;
     const inv_storage *storage = &store->env->storage;
     inv_error ignored = {0};
@@ -324,12 +325,13 @@ static void give_up(inv_store *store, const inv_error *error) {
     snapshot->phase = INV_SNAPSHOT_IDLE;
     inv_lock_take(&store->wal.failure_lock);
     snapshot->failure = *error;
+    snapshot->failure.code = (int)why;
     inv_lock_give(&store->wal.failure_lock);
     uint64_t wait = snapshot->retry_wait_ms == 0 ? RETRY_MS_MIN : snapshot->retry_wait_ms * 2;
     snapshot->retry_wait_ms = inv_min_u64(wait, RETRY_MS_MAX);
     snapshot->retry_mono_ms = mono_ms(store) + snapshot->retry_wait_ms;
     atomic_fetch_add_explicit(&store->snapshot_failures, 1, memory_order_relaxed);
-    answer(store, snapshot->answers);
+    answer(store, snapshot->answers, false);
 }
 
 inv_result inv_snapshot_step(inv_store *store, bool *out_more) {
@@ -339,7 +341,7 @@ inv_result inv_snapshot_step(inv_store *store, bool *out_more) {
     bool waits = false, fatal = false;
     if (snapshot->phase == INV_SNAPSHOT_IDLE && !is_due(store)) return INV_OK;
     uint64_t began = mono_ns(store);
-    if (began < snapshot->pause_until_ns && began >= snapshot->paused_ns) return INV_OK;
+    if (began < snapshot->pause_until_ns) return INV_OK;
     switch (snapshot->phase) {
     case INV_SNAPSHOT_IDLE:
         snapshot->answers = atomic_load_explicit(&store->snapshot_wanted, memory_order_acquire);
@@ -360,20 +362,19 @@ inv_result inv_snapshot_step(inv_store *store, bool *out_more) {
     case INV_SNAPSHOT_TRIM:
         if (trim_one(store)) break;
         snapshot->phase = INV_SNAPSHOT_IDLE;
-        answer(store, snapshot->answers);
+        answer(store, snapshot->answers, true);
         break;
     }
     if (result != INV_OK && fatal) {
         inv_wal_fail(&store->wal, &error);
         return INV_STORE_FAILED;
     }
-    if (result != INV_OK) give_up(store, &error);
+    if (result != INV_OK) give_up(store, result, &error);
     *out_more |= snapshot->phase != INV_SNAPSHOT_IDLE && !waits;
     /* While others write they come first. */
     uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed), now = mono_ns(store);
     bool alone = tail == snapshot->tail_paced;
     snapshot->tail_paced = tail;
-    snapshot->paused_ns = now;
     snapshot->pause_until_ns = alone ? now : now + PACE_SHARE * (now - began);
     return INV_OK;
 }
@@ -407,13 +408,12 @@ inv_result inv_store_snapshot(inv_store *store, uint32_t timeout_ms, inv_error *
     inv_result result;
     if (!inv_store_enter(store, &lane, &result)) return result;
     inv_lane_give(lane);
-    uint64_t failures = atomic_load_explicit(&store->snapshot_failures, memory_order_acquire);
     uint32_t wanted =
         atomic_fetch_add_explicit(&store->snapshot_wanted, 1, memory_order_acq_rel) + 1;
     atomic_fetch_add_explicit(&store->parked, 1, memory_order_seq_cst); /* see wait_durable */
     result = wait_for_snapshot(store, wanted, timeout_ms);
-    if (result == INV_OK &&
-        atomic_load_explicit(&store->snapshot_failures, memory_order_acquire) != failures) {
+    uint32_t good = atomic_load_explicit(&store->snapshot_good, memory_order_acquire);
+    if (result == INV_OK && (int32_t)(good - wanted) < 0) {
         inv_lock_take(&store->wal.failure_lock);
         *error = store->snapshot->failure;
         inv_lock_give(&store->wal.failure_lock);

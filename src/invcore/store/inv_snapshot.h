@@ -62,7 +62,7 @@ typedef struct inv_snapshot {
     uint64_t shrink_bytes; /* of a file that is being removed, piece by piece: what is left of it */
     uint32_t answers;  /* who asked for a snapshot up to this number gets this one */
     uint64_t tail_paced; /* of the log at the last step: does anybody write? */
-    uint64_t paused_ns, pause_until_ns;
+    uint64_t pause_until_ns;
     uint64_t retry_mono_ms, retry_wait_ms;
     inv_error failure; /* of the last one that failed */
 } inv_snapshot;

@@ -278,38 +278,20 @@ static inv_result load_holds(loading *load, stripe_load *at, const inv_snap_sect
 
 /* ---- what belongs to no stripe --------------------------------------------------------------- */
 
-static inv_names *names_of(inv_store *store, uint32_t kind) {
-    switch (kind) {
-    case INV_NAME_LOCATION:
-        return &store->locations;
-    case INV_NAME_SELLER:
-        return &store->sellers;
-    case INV_NAME_ACCOUNT:
-        return &store->accounts;
-    case INV_NAME_REASON:
-        return &store->reasons;
-    default:
-        return NULL;
-    }
-}
-
 static inv_result load_name_list(loading *load, const inv_snap_section *section) {
-    inv_names *names = names_of(load->store, section->stripe);
+    inv_names *names = inv_store_names(load->store, section->stripe);
     uint32_t at = 0;
     if (names == NULL) return INV_LOG_CORRUPT;
     for (uint32_t i = 0; i < section->count; i++) {
         if (section->bytes - at < 6) return INV_LOG_CORRUPT;
         const uint8_t *in = section->payload + at;
         inv_text text = {(const char *)in + 6, inv_load_u16(in + 4)};
-        uint32_t number = inv_load_u32(in), next;
+        uint32_t number = inv_load_u32(in);
         if (text.length > section->bytes - at - 6) return INV_LOG_CORRUPT;
         at += 6 + text.length;
         if (number < inv_names_count(names)) continue; /* every store has it from the beginning */
-        inv_ref node;
-        if (number != inv_names_count(names)) return INV_LOG_CORRUPT;
-        inv_result result = inv_names_prepare(names, text, 0, &node, &next);
-        if (result != INV_OK) return result == INV_NO_MEMORY ? result : INV_LOG_CORRUPT;
-        inv_names_publish(names, node);
+        inv_result result = inv_names_restore(names, number, text);
+        if (result != INV_OK) return result;
     }
     return INV_OK;
 }

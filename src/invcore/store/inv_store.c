@@ -750,23 +750,27 @@ static void name_command(inv_name_kind kind, inv_text seller, inv_text name, inv
     }
 }
 
+inv_names *inv_store_names(inv_store *store, uint32_t kind) {
+    switch (kind) {
+    case INV_NAME_LOCATION:
+        return &store->locations;
+    case INV_NAME_SELLER:
+        return &store->sellers;
+    case INV_NAME_ACCOUNT:
+        return &store->accounts;
+    case INV_NAME_REASON:
+        return &store->reasons;
+    default: /* SKUs are with their stripes, references are numbers only */
+        return NULL;
+    }
+}
+
 static uint32_t find_number(inv_store *store, inv_name_kind kind, inv_text seller, inv_text name) {
     inv_line line = {.sku = name, .location_number = INV_LOCATION_NONE};
     lookup what;
-    switch (kind) {
-    case INV_NAME_SKU:
-        break;
-    case INV_NAME_LOCATION:
-        return inv_names_find(&store->locations, name);
-    case INV_NAME_SELLER:
-        return inv_names_find(&store->sellers, name);
-    case INV_NAME_ACCOUNT:
-        return inv_names_find(&store->accounts, name);
-    case INV_NAME_REASON:
-        return inv_names_find(&store->reasons, name);
-    case INV_NAME_REFERENCE:
-        return INV_NUMBER_NONE;
-    }
+    const inv_names *names = inv_store_names(store, kind);
+    if (names != NULL) return inv_names_find(names, name);
+    if (kind != INV_NAME_SKU) return INV_NUMBER_NONE;
     if (look_up(store, seller, &line, &what) != INV_OK) return INV_NUMBER_NONE;
     inv_lock_take(&store->stripes[what.stripe].lock);
     uint32_t place = place_locked(store, &what);
@@ -843,11 +847,8 @@ bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char 
         }
         inv_lock_give(&stripe->lock);
     } else {
-        const inv_names *names = kind == INV_NAME_LOCATION  ? &store->locations
-                                 : kind == INV_NAME_SELLER  ? &store->sellers
-                                 : kind == INV_NAME_ACCOUNT ? &store->accounts
-                                                            : &store->reasons;
-        found = kind != INV_NAME_REFERENCE && inv_names_text(names, number, &text);
+        const inv_names *names = inv_store_names(store, kind);
+        found = names != NULL && inv_names_text(names, number, &text);
         if (found) memcpy(out_bytes, text.bytes, text.length);
     }
     *out_length = text.length;

@@ -184,6 +184,7 @@ typedef struct inv_store {
     _Atomic uint64_t snapshot_bytes, snapshot_ns; /* of the last one taken */
     _Atomic uint64_t snapshots, snapshot_failures;
     _Atomic uint32_t snapshot_wanted, snapshot_done; /* asked for; answered: futex */
+    _Atomic uint32_t snapshot_good; /* ... and the last that was answered by a snapshot */
 
     const uint64_t *replay_floors; /* by stripe, while a log is replayed onto a snapshot */
     uint64_t replay_fuzzy_lsn;     /* below it names may be there already */
@@ -306,6 +307,8 @@ INV_MUST_USE inv_result inv_recover(inv_store *store, inv_error *error);
  * ------------------------------------------------------------------------------------ */
 /* Everything that needs the identity (hash key, stripes): called by recovery once it is known. */
 INV_MUST_USE inv_result inv_store_init_parts(inv_store *store);
+/* The names of a kind; NULL: they are not kept in one list. */
+inv_names *inv_store_names(inv_store *store, uint32_t kind);
 void inv_store_free_parts(inv_store *store);
 bool inv_store_enter(inv_store *store, inv_lane **out_lane, inv_result *out_result);
 

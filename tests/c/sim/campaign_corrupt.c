@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../src/invcore/log/inv_snap_format.h"
 #include "campaign.h"
 #include "world.h"
 
@@ -59,10 +60,11 @@ static const char *kind_name(disk_kind kind) {
     return kind == DISK_CLEAN ? "clean" : kind == DISK_KILLED ? "killed" : "bare";
 }
 
-/* Opens the damaged disk, read-only, and files the verdict. */
-static bool judge_damage(damage *d, inv_memory *disk, expectation expected, const char *what) {
+/* Opens the damaged disk and files the verdict. */
+static bool judge_opened(damage *d, inv_memory *disk, bool read_only, expectation expected,
+                         const char *what) {
     world_verdict verdict;
-    world_recover(&d->w, disk, true, UINT64_MAX, &verdict, NULL);
+    world_recover(&d->w, disk, read_only, UINT64_MAX, &verdict, NULL);
     d->report->trials++;
     const char *kind = kind_name(d->kind);
     if (verdict.result != INV_OK) {
@@ -94,6 +96,10 @@ static bool judge_damage(damage *d, inv_memory *disk, expectation expected, cons
     return true;
 }
 
+static bool judge_damage(damage *d, inv_memory *disk, expectation expected, const char *what) {
+    return judge_opened(d, disk, true, expected, what);
+}
+
 /* ---- the disks ------------------------------------------------------------------------------- */
 static bool run_commands(damage *d, uint64_t until_lsn, uint32_t flush_one_in) {
     world *w = &d->w;
@@ -107,6 +113,7 @@ static bool run_commands(damage *d, uint64_t until_lsn, uint32_t flush_one_in) {
         if (flush_one_in == 0) continue;
         if (world_chance(&w->random, flush_one_in) && inv_store_flush(w->store) != INV_OK)
             return world_problem(w, "flush");
+        if (w->options.snapshot_log_bytes > 0 && !world_prepare_all(w)) return false;
         if (world_chance(&w->random, 30) && !world_advance(w, 500, 8)) return false;
     }
     return true;
@@ -142,7 +149,10 @@ static void list_files(damage *d) {
 }
 
 static bool is_segment(const damage_file *file) { return strncmp(file->name, "wal-", 4) == 0; }
-static bool is_snapshot(const damage_file *file) { return strncmp(file->name, "snap-", 5) == 0; }
+static bool is_snapshot(const damage_file *file) {
+    return strncmp(file->name, INV_SNAP_PREFIX, 5) == 0 &&
+           strcmp(file->name, INV_SNAP_UNFINISHED) != 0;
+}
 
 static void remove_file(damage *d, inv_memory *disk, const char *name) {
     world_recovered env = {world_env(&d->w, disk, 1), NULL};
@@ -502,13 +512,61 @@ static bool damage_snapshots(damage *d) {
     return found == 0 ? world_problem(&d->w, "there is no snapshot to be damaged") : true;
 }
 
+/* Where in a segment the log begins that the newest snapshot needs; its size if nowhere. */
+static uint64_t needed_from(const damage *d, const uint8_t *bytes, uint64_t size) {
+    inv_wal_segment_header header;
+    if (inv_wal_decode_segment_header(bytes, &header) != INV_OK) abort();
+    uint64_t start = 0; /* of the newest snapshot */
+    for (uint32_t i = 0; i < d->file_count; i++)
+        if (is_snapshot(&d->files[i]))
+            start = inv_max_u64(start, strtoull(d->files[i].name + 5, NULL, 16));
+    if (start <= header.base_lsn) return 0;
+    return inv_min_u64(INV_WAL_HEADER_BYTES + (start - header.base_lsn), size);
+}
+
+/* The log below the newest snapshot's start: that it is damaged or gone must stop nobody, not even
+ * who goes on writing in the same segment. */
+static bool damage_below_snapshots(damage *d) {
+    uint64_t tried = 0;
+    for (uint32_t i = 0; i < d->file_count; i++) {
+        const damage_file *file = &d->files[i];
+        uint64_t size = 0;
+        const uint8_t *intact = inv_memory_file(d->disk, file->name, &size);
+        if (!is_segment(file)) continue;
+        uint64_t needed = needed_from(d, intact, size);
+        for (uint64_t offset = INV_WAL_HEADER_BYTES; offset < needed && !out_of_time(d);
+             offset += 1 + world_below(&d->random, d->options->full ? 8 : 64)) {
+            char what[120];
+            inv_memory *disk = inv_memory_clone(d->disk);
+            snprintf(what, sizeof what, "%s damaged at %" PRIu64 ", below the snapshot",
+                     file->name, offset);
+            inv_memory_file(disk, file->name, &size)[offset] ^=
+                (uint8_t)(1 + world_below(&d->random, 255));
+            inv_memory_settle(disk);
+            bool ok = judge_opened(d, disk, false, MUST_BE_IDENTICAL, what);
+            inv_memory_destroy(disk);
+            if (!ok) return false;
+            tried++;
+        }
+        if (needed < size) continue; /* all of it is below: it may be gone, oldest first */
+        inv_memory *disk = inv_memory_clone(d->disk);
+        remove_file(d, disk, file->name);
+        bool ok = judge_opened(d, disk, false, MUST_BE_IDENTICAL, "a segment below is gone");
+        inv_memory_destroy(disk);
+        if (!ok) return false;
+    }
+    return tried == 0 && !out_of_time(d) ? world_problem(&d->w, "no log lies below") : true;
+}
+
 void campaign_corrupt_snapshots(const campaign_options *options, campaign_report *report) {
     double began = campaign_now_seconds();
     memset(report, 0, sizeof *report);
     damage *d = damage_create(options, report);
     for (uint32_t kind = DISK_CLEAN; kind <= DISK_BARE && report->problem[0] == '\0'; kind++) {
-        if (build(d, options->seed + 30 + kind, (disk_kind)kind, 4096 + 12000, 2048))
-            damage_snapshots(d);
+        /* The newest begins in the first of two segments, or in the last, with the log trimmed. */
+        uint64_t log_bytes = 4096 + (kind == DISK_KILLED ? 20000 : 12000);
+        if (build(d, options->seed + 30 + kind, (disk_kind)kind, log_bytes, 2048))
+            (void)(damage_below_snapshots(d) && damage_snapshots(d));
         drop(d);
     }
     free(d);
