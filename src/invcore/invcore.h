@@ -173,6 +173,9 @@ typedef struct inv_options {
     uint64_t snapshot_log_bytes; /* of new log after which a snapshot is taken; 0: only when asked
                                     for; at most 1 PiB; default 1 GiB */
     bool read_only;              /* recover in memory, write nothing, refuse changes */
+    uint64_t upto_lsn;           /* with read_only: the state at this lsn; 0: at the log's end */
+    uint64_t accept_loss_lsn;    /* an operator's word that a log damaged here ends here, whatever
+                                    durable history follows; 0: no such word */
 } inv_options;
 
 void inv_options_init(inv_options *options);
@@ -193,7 +196,8 @@ typedef struct inv_recovery {
     uint64_t snapshot_end_lsn; /* the state can be built from here on */
     uint64_t snapshot_bytes;
     uint64_t snapshots_damaged; /* newer ones that could not be read */
-    uint64_t downtime_ms; /* counted against ttls when the grace is over */
+    uint64_t loss_lsn_end; /* durable history that was given up: [lsn_end, this); 0: none */
+    uint64_t downtime_ms;  /* counted against ttls when the grace is over */
     uint64_t duration_ns;
     bool created;        /* a new store */
     bool clean_shutdown; /* the store was closed properly */

@@ -302,7 +302,7 @@ static void damage_snapshots(inv_env *env, inv_memory *memory) {
 
 /* ---- the same by snapshot, by log, and alive ------------------------------------------------- */
 
-static void snapshot_and_log_are_the_store(void) {
+SHOP_HELPER void snapshot_and_log_are_the_store(void) {
     uint64_t fuzzy = 0, over = 0;
     for (uint64_t seed = 1; seed <= 60; seed++) {
         inv_test_rng rng = inv_test_rng_of(seed);
@@ -336,7 +336,7 @@ static void snapshot_and_log_are_the_store(void) {
 
 /* Snapshot after snapshot, reopened over each: what is not needed any more goes, and the store comes
  * back from the second newest when the newest is damaged, wherever. */
-static void log_is_trimmed_and_two_are_kept(void) {
+SHOP_HELPER void log_is_trimmed_and_two_are_kept(void) {
     uint64_t fell_back = 0, refused = 0;
     for (uint64_t seed = 1; seed <= 6; seed++) {
         inv_test_rng rng = inv_test_rng_of(seed);
@@ -391,7 +391,7 @@ static void log_is_trimmed_and_two_are_kept(void) {
 
 /* An id that has ended in a stripe already copied is used again in one that is not. Were it forgotten
  * in between, the snapshot would hold it twice. */
-static void id_is_one_reservation(void) {
+SHOP_HELPER void id_is_one_reservation(void) {
     const char *low = NULL, *high = NULL;
     static char names[200][64];
     begin(1, 0);

@@ -72,6 +72,9 @@ typedef struct inv_effect_tick {
 } inv_effect_tick;
 
 #define INV_EFFECT_MARK_BYTES 16u /* SNAPSHOT_MARK blob: u64 start lsn, u64 end lsn */
+/* OPERATOR_ACT blob: u64 what, and of an accepted loss: u64 from lsn, u64 to lsn. */
+#define INV_EFFECT_ACT_BYTES 24u
+#define INV_ACT_ACCEPT_LOSS 1u
 
 uint64_t inv_effect_bytes(const inv_effect *effect);
 

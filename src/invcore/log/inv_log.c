@@ -54,7 +54,7 @@ inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error) {
         inv_log_close(log);
         return result;
     }
-    inv_wal_scan_begin(&log->scanner, &log->chain, 0, 0);
+    inv_wal_scan_begin(&log->scanner, &log->chain, &(inv_wal_range){0});
     *out_log = log;
     return INV_OK;
 }

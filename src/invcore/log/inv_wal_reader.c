@@ -11,6 +11,7 @@
 #include "../base/inv_crc32c.h"
 
 #define READ_PIECE_BYTES (1u << 20)
+#define READ_PAGE_BYTES 4096u /* ... where a piece cannot be read whole */
 #define FILE_COUNT_MAX 1048576u /* segments of one store: 64 TiB at the default size */
 
 /* ---- finding the chain ----------------------------------------------------------------------- */
@@ -90,8 +91,7 @@ static inv_result list_files(inv_wal_chain *chain, uint64_t *out_wal_count, inv_
 }
 
 /* The newer valid slot. *out_found false when the file holds no valid slot. */
-static inv_result read_state(inv_wal_chain *chain, bool *out_found, uint64_t *out_file_bytes,
-                             inv_error *error) {
+static inv_result read_state(inv_wal_chain *chain, bool *out_found, inv_error *error) {
     const inv_storage *storage = &chain->env->storage;
     uint8_t bytes[2 * INV_STATE_SLOT_BYTES];
     uint64_t got = 0;
@@ -99,7 +99,6 @@ static inv_result read_state(inv_wal_chain *chain, bool *out_found, uint64_t *ou
     memset(bytes, 0, sizeof bytes);
     inv_result result =
         storage->read(storage->context, "STATE", 0, bytes, sizeof bytes, &got, error);
-    *out_file_bytes = got;
     if (result == INV_IO_ERROR && error->os_errno == 2 /* ENOENT */) return INV_OK;
     if (result != INV_OK) return result;
     for (uint32_t i = 0; i < 2; i++) {
@@ -138,6 +137,12 @@ static inv_result read_header(const inv_wal_chain *chain, uint64_t number,
         return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: is segment %llu under another name", name,
                         (unsigned long long)out->number);
     return INV_OK;
+}
+
+/* The last segment of a chain: nobody says where it ends. */
+static void end_open(inv_wal_link *link) {
+    link->end_exact = false;
+    link->end_lsn = link->header.base_lsn + link->header.segment_bytes - INV_WAL_HEADER_BYTES;
 }
 
 /* Two neighbours must agree on where the older one ends. */
@@ -182,9 +187,7 @@ static inv_result follow(inv_wal_chain *chain, uint64_t wal_count, inv_error *er
         inv_wal_link *link = &chain->links[first - 1];
         inv_result result = read_header(chain, wanted, &link->header, error);
         if (result != INV_OK) return result;
-        if (first == wal_count)
-            link->end_lsn =
-                link->header.base_lsn + link->header.segment_bytes - INV_WAL_HEADER_BYTES;
+        if (first == wal_count) end_open(link);
         else if ((result = join(link, &chain->links[first].header, error)) != INV_OK)
             return result;
         first--;
@@ -201,12 +204,59 @@ static inv_result follow(inv_wal_chain *chain, uint64_t wal_count, inv_error *er
     return INV_OK;
 }
 
-inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *env, inv_error *error) {
-    uint64_t wal_count = 0, state_bytes = 0;
+/* Of `count` segments in order of their numbers: the one that continues links[at]; 0: none. After a
+ * crash two may say so; the younger one was begun because the other held nothing. */
+static uint64_t successor_of(inv_wal_link *links, uint64_t count, uint64_t at) {
+    inv_error ignored = {0};
+    for (uint64_t i = count - 1; i > at; i--)
+        if (links[i].header.prev_number == links[at].header.number &&
+            join(&links[at], &links[i].header, &ignored) == INV_OK)
+            return i;
+    return 0;
+}
+
+/* From the oldest segment on, as far as one follows upon the other. */
+static inv_result follow_front(inv_wal_chain *chain, uint64_t wal_count, inv_error *error) {
+    uint64_t *numbers = chain->void_numbers, valid = 0, kept = 0;
+    chain->links_bytes = wal_count * sizeof(inv_wal_link);
+    chain->links = inv_env_alloc(chain->env, chain->links_bytes);
+    if (chain->links == NULL)
+        return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the chain of segments");
+    inv_wal_link *links = chain->links;
+    for (uint64_t i = 0; i < wal_count; i++) {
+        inv_result result = read_header(chain, numbers[i], &links[valid].header, error);
+        if (result == INV_FORMAT_UNKNOWN) return result;
+        if (result == INV_OK) valid++;
+    }
+    uint64_t first = 0;
+    while (first < valid && links[first].header.base_lsn != INV_WAL_LSN_FIRST &&
+           links[first].header.base_lsn > chain->state.snapshot_lsn)
+        first++;
+    if (first == valid)
+        return inv_fail(error, INV_LOG_CORRUPT, 0, "no segment holds the beginning of the log");
+    memset(error, 0, sizeof *error);
+    for (uint64_t at = first; at != 0 || kept == 0; at = successor_of(links, valid, at)) {
+        if (kept > 0) (void)join(&links[kept - 1], &links[at].header, error);
+        links[kept++] = links[at];
+    }
+    end_open(&links[kept - 1]);
+    chain->link_count = kept;
+    for (uint64_t i = 0, k = 0; i < wal_count; i++) {
+        while (k < kept && links[k].header.number < numbers[i]) k++;
+        if (k == kept || links[k].header.number != numbers[i])
+            numbers[chain->void_count++] = numbers[i];
+    }
+    return INV_OK;
+}
+
+static inv_result load_chain(inv_wal_chain *chain, const inv_env *env, bool broken,
+                             inv_error *error) {
+    uint64_t wal_count = 0;
     bool has_state = false;
     memset(chain, 0, sizeof *chain);
     chain->env = env;
-    inv_result result = read_state(chain, &has_state, &state_bytes, error);
+    chain->broken = broken;
+    inv_result result = read_state(chain, &has_state, error);
     if (result == INV_OK) result = list_files(chain, &wal_count, error);
     if (result != INV_OK) return result;
     memset(error, 0, sizeof *error);
@@ -227,7 +277,15 @@ inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *env, inv_erro
         if (chain->state.segment_highest == 0) return INV_OK;
         return inv_fail(error, INV_LOG_CORRUPT, 0, "every segment is missing");
     }
-    return follow(chain, wal_count, error);
+    return broken ? follow_front(chain, wal_count, error) : follow(chain, wal_count, error);
+}
+
+inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *env, inv_error *error) {
+    return load_chain(chain, env, false, error);
+}
+
+inv_result inv_wal_chain_load_front(inv_wal_chain *chain, const inv_env *env, inv_error *error) {
+    return load_chain(chain, env, true, error);
 }
 
 void inv_wal_chain_free(inv_wal_chain *chain) {
@@ -264,21 +322,27 @@ static inv_result read_piece(const inv_wal_chain *chain, const inv_wal_link *lin
  * disk reads while others replay what is here. */
 static inv_result load_up_to(const inv_wal_chain *chain, const inv_wal_link *link,
                              inv_wal_buffer *buffer, uint64_t wanted, inv_error *error) {
-    uint64_t size = link->header.segment_bytes;
-    uint64_t last = size > READ_PIECE_BYTES ? size - READ_PIECE_BYTES : 0; /* read already */
-    inv_result result = INV_OK;
-    while (result == INV_OK && buffer->loaded < wanted && buffer->loaded < size) {
-        uint64_t piece = inv_min_u64(READ_PIECE_BYTES, last - buffer->loaded);
+    uint64_t size = link->header.segment_bytes, step = READ_PIECE_BYTES;
+    uint64_t last = size - inv_min_u64(size, READ_PIECE_BYTES); /* where the last piece begins */
+    while (buffer->loaded < wanted && buffer->loaded < size) {
+        uint64_t end = buffer->tail_loaded ? last : size;
+        uint64_t piece = inv_min_u64(step, end - buffer->loaded);
+        inv_result result = INV_OK;
         if (piece > 0) result = read_piece(chain, link, buffer, buffer->loaded, piece, error);
+        if (result != INV_OK && step <= READ_PAGE_BYTES) return result;
+        if (result != INV_OK) {
+            step = READ_PAGE_BYTES; /* what lies before the place that cannot be read is kept */
+            continue;
+        }
         buffer->loaded += piece;
-        if (buffer->loaded == last) buffer->loaded = size;
+        if (buffer->tail_loaded && buffer->loaded == last) buffer->loaded = size;
     }
-    return result;
+    return INV_OK;
 }
 
-/* Begins to read a segment: its last piece, which says that the file is whole. */
+/* Begins to read a segment; `whole`: with its last piece, which says that the file is whole. */
 static inv_result begin_load(const inv_wal_chain *chain, const inv_wal_link *link,
-                             inv_wal_buffer *buffer, inv_error *error) {
+                             inv_wal_buffer *buffer, bool whole, inv_error *error) {
     const inv_env *env = chain->env;
     uint64_t size = link->header.segment_bytes;
     if (buffer->room < size) {
@@ -293,43 +357,49 @@ static inv_result begin_load(const inv_wal_chain *chain, const inv_wal_link *lin
     }
     buffer->link = link;
     buffer->loaded = 0;
+    buffer->tail_loaded = false;
+    if (!whole) return INV_OK;
     uint64_t piece = inv_min_u64(READ_PIECE_BYTES, size);
     if (read_piece(chain, link, buffer, size - piece, piece, error) != INV_OK)
         return read_piece(chain, link, buffer, 0, size, error); /* where it ends, if that is it */
     buffer->loaded = piece == size ? size : 0;
+    buffer->tail_loaded = true;
     return INV_OK;
 }
 
 static inv_result load_segment(const inv_wal_chain *chain, const inv_wal_link *link,
                                inv_wal_buffer *buffer, inv_error *error) {
     inv_result result = INV_OK;
-    if (buffer->link != link) result = begin_load(chain, link, buffer, error);
+    if (buffer->link != link || !buffer->tail_loaded)
+        result = begin_load(chain, link, buffer, true, error);
     if (result == INV_OK)
         result = load_up_to(chain, link, buffer, link->header.segment_bytes, error);
     return result;
 }
 
-/* A valid record of this segment at lsn, not reaching beyond its end? */
-static bool record_at(const inv_wal_chain *chain, const inv_wal_link *link, const uint8_t *bytes,
-                      uint64_t lsn, inv_wal_record *out) {
-    uint64_t offset = INV_WAL_HEADER_BYTES + (lsn - link->header.base_lsn);
-    if (offset + INV_WAL_RECORD_HEADER_BYTES > link->header.segment_bytes) return false;
-    return inv_wal_decode_record(bytes + offset, link->header.segment_bytes - offset, chain->seed,
-                                 lsn, (uint32_t)link->header.epoch, out);
+/* A valid record at lsn of the segment in the buffer, as far as that has been read? */
+static bool record_in(const inv_wal_chain *chain, const inv_wal_buffer *buffer, uint64_t lsn,
+                      inv_wal_record *out) {
+    const inv_wal_segment_header *header = &buffer->link->header;
+    uint64_t offset = INV_WAL_HEADER_BYTES + (lsn - header->base_lsn);
+    if (offset + INV_WAL_RECORD_HEADER_BYTES > buffer->loaded) return false;
+    return inv_wal_decode_record(buffer->bytes + offset, buffer->loaded - offset, chain->seed, lsn,
+                                 (uint32_t)header->epoch, out);
 }
 
 /* Looks at everything after p: valid records there are void, but their hints are proofs. */
-static void look_beyond(const inv_wal_chain *chain, const inv_wal_link *link, const uint8_t *bytes,
-                        uint64_t lsn, inv_wal_verdict *verdict) {
-    uint64_t limit = link->header.base_lsn + link->header.segment_bytes - INV_WAL_HEADER_BYTES;
-    const uint8_t *base = bytes + INV_WAL_HEADER_BYTES;
+static void look_beyond(inv_wal_scanner *scanner, uint64_t lsn) {
+    const inv_wal_segment_header *header = &scanner->buffer.link->header;
+    inv_wal_verdict *verdict = &scanner->verdict;
+    uint64_t limit = header->base_lsn + header->segment_bytes - INV_WAL_HEADER_BYTES;
+    const uint8_t *base = scanner->buffer.bytes + INV_WAL_HEADER_BYTES;
     uint64_t last = lsn;
     for (uint64_t at = lsn; at + 8 <= limit; at += INV_WAL_RECORD_ALIGN) {
-        const uint8_t *word = base + (at - link->header.base_lsn);
+        const uint8_t *word = base + (at - header->base_lsn);
         if (INV_LIKELY(inv_load_u64(word) == 0)) continue;
         inv_wal_record record;
         last = at + 8;
-        if (record_at(chain, link, bytes, at, &record)) {
+        if (record_in(scanner->chain, &scanner->buffer, at, &record)) {
             verdict->void_records++;
             verdict->durable = inv_max_u64(verdict->durable, record.hint);
         }
@@ -359,9 +429,8 @@ static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, boo
     uint64_t reach = INV_WAL_HEADER_BYTES + (verdict->end_lsn - link->header.base_lsn) +
                      inv_wal_record_bytes(INV_WAL_PAYLOAD_BYTES_MAX);
     inv_result result = load_up_to(scanner->chain, link, &scanner->buffer, reach, error);
-    if (result != INV_OK) return result;
-    if (!record_at(scanner->chain, link, scanner->buffer.bytes, verdict->end_lsn, out))
-        return INV_OK;
+    if (!record_in(scanner->chain, &scanner->buffer, verdict->end_lsn, out)) return result;
+    memset(error, 0, sizeof *error); /* what cannot be read lies behind it */
     uint64_t end = out->lsn + inv_wal_record_bytes(out->payload_bytes);
     if (end > link->end_lsn) /* void: the recovered successor begins before it ends */
         return INV_OK;
@@ -379,21 +448,42 @@ static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, boo
     return INV_OK;
 }
 
-static void find_relog_start(inv_wal_scanner *scanner, const inv_wal_link *link) {
-    const inv_wal_chain *chain = scanner->chain;
-    const uint8_t *bytes = scanner->buffer.bytes;
+/* What lies from lsn on goes into the segment that follows. */
+static void relog_from(inv_wal_scanner *scanner, const inv_wal_link *link, uint64_t lsn) {
     inv_wal_verdict *verdict = &scanner->verdict;
+    uint64_t bytes = lsn - link->header.base_lsn;
+    verdict->relog_lsn = lsn;
+    verdict->relog_number = link->header.number;
+    verdict->end_crc =
+        bytes == 0 ? 0 : inv_crc32c(0, scanner->buffer.bytes + INV_WAL_HEADER_BYTES, bytes);
+}
+
+static void find_relog_start(inv_wal_scanner *scanner, const inv_wal_link *link) {
+    const inv_wal_verdict *verdict = &scanner->verdict;
     inv_wal_record record;
     uint64_t lsn = inv_max_u64(link->header.base_lsn, scanner->from_lsn);
     while (lsn < verdict->end_lsn && lsn < link->end_lsn &&
-           record_at(chain, link, bytes, lsn, &record)) {
+           record_in(scanner->chain, &scanner->buffer, lsn, &record)) {
         uint64_t bytes_taken = inv_wal_record_bytes(record.payload_bytes);
         if (lsn + bytes_taken > verdict->durable) break;
         lsn += bytes_taken;
     }
-    verdict->relog_lsn = lsn;
-    verdict->relog_number = link->header.number;
-    verdict->end_crc = inv_crc32c(0, bytes + INV_WAL_HEADER_BYTES, lsn - link->header.base_lsn);
+    relog_from(scanner, link, lsn);
+}
+
+/* The scan was to end here, whatever follows. */
+static inv_result end_at_limit(inv_wal_scanner *scanner, inv_error *error) {
+    const inv_wal_link *link = inv_wal_scan_link(scanner);
+    uint64_t lsn = scanner->verdict.end_lsn, bytes = lsn - link->header.base_lsn;
+    scanner->verdict.end_number = link->header.number;
+    inv_result result = INV_OK;
+    if (bytes > 0 && scanner->buffer.link != link)
+        result = begin_load(scanner->chain, link, &scanner->buffer, false, error);
+    if (result == INV_OK && bytes > 0)
+        result = load_up_to(scanner->chain, link, &scanner->buffer, INV_WAL_HEADER_BYTES + bytes,
+                            error);
+    if (result == INV_OK) relog_from(scanner, link, lsn);
+    return result;
 }
 
 /* No valid record follows: is this the end, or damage? */
@@ -404,12 +494,11 @@ static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
     verdict->end_number = last->header.number;
     inv_result result = load_segment(chain, last, &scanner->buffer, error);
     if (result != INV_OK) return result;
-    look_beyond(chain, last, scanner->buffer.bytes, verdict->end_lsn, verdict);
+    look_beyond(scanner, verdict->end_lsn);
     for (uint64_t k = scanner->link_index + 1; k < chain->link_count; k++) {
         result = load_segment(chain, &chain->links[k], &scanner->buffer, error);
         if (result != INV_OK) return result;
-        look_beyond(chain, &chain->links[k], scanner->buffer.bytes, chain->links[k].header.base_lsn,
-                    verdict);
+        look_beyond(scanner, chain->links[k].header.base_lsn);
     }
     if (verdict->durable > verdict->end_lsn) return corrupt_at(last, verdict, error);
     /* The re-log begins at most one window back, so in this segment or one of the few before it. */
@@ -422,15 +511,16 @@ static inv_result judge_end(inv_wal_scanner *scanner, inv_error *error) {
     return result;
 }
 
-void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain, uint64_t from_lsn,
-                        uint64_t proven_lsn) {
+void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain,
+                        const inv_wal_range *range) {
     inv_wal_verdict *verdict = &scanner->verdict;
     memset(scanner, 0, sizeof *scanner);
     scanner->chain = chain;
+    scanner->upto_lsn = range->upto_lsn == 0 ? UINT64_MAX : range->upto_lsn;
     verdict->durable = inv_max_u64(chain->hint_durable, chain->state.clean_lsn);
-    verdict->durable = inv_max_u64(verdict->durable, proven_lsn);
+    verdict->durable = inv_max_u64(verdict->durable, range->proven_lsn);
     if (chain->link_count > 0)
-        verdict->end_lsn = inv_max_u64(chain->links[0].header.base_lsn, from_lsn);
+        verdict->end_lsn = inv_max_u64(chain->links[0].header.base_lsn, range->from_lsn);
     scanner->from_lsn = verdict->end_lsn;
     /* A position at the end of one segment is the beginning of the next. */
     while (scanner->link_index + 1 < chain->link_count &&
@@ -447,13 +537,16 @@ void inv_wal_scan_end(inv_wal_scanner *scanner) {
     memset(&scanner->buffer, 0, sizeof scanner->buffer);
 }
 
-inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool *out_more,
-                             inv_error *error) {
+static inv_result scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool *out_more,
+                            inv_error *error) {
     const inv_wal_chain *chain = scanner->chain;
     for (;;) { /* at most once a segment */
         const inv_wal_link *link = inv_wal_scan_link(scanner);
+        *out_more = false;
+        if (scanner->verdict.end_lsn >= scanner->upto_lsn) return end_at_limit(scanner, error);
         inv_result result = INV_OK;
-        if (!scanner->loaded) result = begin_load(chain, link, &scanner->buffer, error);
+        bool whole = scanner->upto_lsn >= link->end_lsn;
+        if (!scanner->loaded) result = begin_load(chain, link, &scanner->buffer, whole, error);
         scanner->loaded = result == INV_OK;
         if (result == INV_OK) result = take_record(scanner, out, out_more, error);
         if (result != INV_OK || *out_more) return result;
@@ -465,13 +558,20 @@ inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool
     }
 }
 
-inv_result inv_wal_scan(const inv_wal_chain *chain, uint64_t from_lsn, uint64_t proven_lsn,
+inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out, bool *out_more,
+                             inv_error *error) {
+    inv_result result = scan_next(scanner, out, out_more, error);
+    if (result == INV_LOG_CORRUPT || result == INV_IO_ERROR) error->lsn = scanner->verdict.end_lsn;
+    return result;
+}
+
+inv_result inv_wal_scan(const inv_wal_chain *chain, const inv_wal_range *range,
                         inv_wal_visit visit, void *argument, inv_wal_verdict *out,
                         inv_error *error) {
     inv_wal_scanner scanner;
     inv_wal_record record;
     bool more = true;
-    inv_wal_scan_begin(&scanner, chain, from_lsn, proven_lsn);
+    inv_wal_scan_begin(&scanner, chain, range);
     inv_result result = inv_wal_scan_next(&scanner, &record, &more, error);
     while (result == INV_OK && more) {
         result = visit(argument, &record, error);
@@ -498,7 +598,7 @@ inv_result inv_wal_relog(const inv_wal_chain *chain, uint64_t from, uint64_t to,
         result = load_segment(chain, link, &buffer, error);
         inv_wal_record record;
         while (result == INV_OK && lsn < to && lsn < link->end_lsn) {
-            if (!record_at(chain, link, buffer.bytes, lsn, &record)) {
+            if (!record_in(chain, &buffer, lsn, &record)) {
                 result = inv_fail(error, INV_IO_ERROR, 0, "lsn %llu was readable a moment ago",
                                   (unsigned long long)lsn);
                 break;

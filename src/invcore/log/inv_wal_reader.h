@@ -37,6 +37,7 @@ typedef struct inv_wal_chain {
     uint64_t void_count;
     uint64_t *spare_numbers; /* spare- files: leftovers of preparation */
     uint64_t spare_count;
+    bool broken; /* only the part before a break: see inv_wal_chain_load_front */
     size_t files_bytes, links_bytes; /* sizes of the two allocations */
 } inv_wal_chain;
 
@@ -56,6 +57,11 @@ typedef struct inv_wal_verdict {
  * INV_IO_ERROR, INV_NO_MEMORY. */
 INV_MUST_USE inv_result inv_wal_chain_load(inv_wal_chain *chain, const inv_env *env,
                                            inv_error *error);
+/* Of a log that inv_wal_chain_load refuses: the segments from its beginning up to the first that is
+ * missing or whose header is damaged. For who looks at what is left, or accepts the loss. Fails as
+ * inv_wal_chain_load, with INV_LOG_CORRUPT when not even the beginning is there. */
+INV_MUST_USE inv_result inv_wal_chain_load_front(inv_wal_chain *chain, const inv_env *env,
+                                                 inv_error *error);
 void inv_wal_chain_free(inv_wal_chain *chain);
 
 typedef struct inv_wal_buffer { /* one segment file */
@@ -63,28 +69,37 @@ typedef struct inv_wal_buffer { /* one segment file */
     uint64_t room;
     const inv_wal_link *link; /* whose bytes they are; NULL: nobody's */
     uint64_t loaded;          /* bytes there, from its beginning */
+    bool tail_loaded;         /* ... and its last piece */
 } inv_wal_buffer;
+
+typedef struct inv_wal_range { /* what is scanned */
+    uint64_t from_lsn;   /* start of the first record; 0: the first there is */
+    uint64_t proven_lsn; /* a snapshot's word that all below was durable; 0: none */
+    uint64_t upto_lsn;   /* the scan ends before the record that begins here or later, without a
+                            look at it or a verdict; 0: it goes to the end */
+} inv_wal_range;
 
 /* A scan, record by record. Between two calls the record's payload lies in the scanner's buffer. */
 typedef struct inv_wal_scanner {
     const inv_wal_chain *chain;
     inv_wal_buffer buffer;
     uint64_t from_lsn;   /* where it began: nothing below was looked at */
+    uint64_t upto_lsn;   /* UINT64_MAX: to the end */
     uint64_t link_index; /* the segment the scan is in */
     bool loaded;         /* it is in the buffer, or on its way there */
     inv_wal_verdict verdict; /* complete when the scan has ended */
 } inv_wal_scanner;
 
-/* From the record at from_lsn on, 0: from the first there is. proven_lsn: a snapshot's word that
- * all below it was durable, or 0. The chain must have a link that reaches back to from_lsn, or
- * inv_wal_scan_next must not be called. */
-void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain, uint64_t from_lsn,
-                        uint64_t proven_lsn);
+/* The chain must have a link that reaches back to from_lsn, or inv_wal_scan_next must not be
+ * called. */
+void inv_wal_scan_begin(inv_wal_scanner *scanner, const inv_wal_chain *chain,
+                        const inv_wal_range *range);
 void inv_wal_scan_end(inv_wal_scanner *scanner); /* also of a zeroed one */
 
 /* The next valid record in lsn order, PAD and SEAL too; *out_more false: the log ends, cleanly or
  * torn, as the verdict says. INV_LOG_CORRUPT: it does not end here; INV_FORMAT_UNKNOWN,
- * INV_IO_ERROR, INV_NO_MEMORY. Not to be called again after an end or a failure. */
+ * INV_IO_ERROR (of both, error->lsn is where the log is whole to), INV_NO_MEMORY. Not to be called
+ * again after an end or a failure. */
 INV_MUST_USE inv_result inv_wal_scan_next(inv_wal_scanner *scanner, inv_wal_record *out,
                                           bool *out_more, inv_error *error);
 
@@ -96,9 +111,9 @@ static inline const inv_wal_link *inv_wal_scan_link(const inv_wal_scanner *scann
 /* Called for every record of a scan; anything but INV_OK stops it. */
 typedef inv_result (*inv_wal_visit)(void *argument, const inv_wal_record *record, inv_error *error);
 
-INV_MUST_USE inv_result inv_wal_scan(const inv_wal_chain *chain, uint64_t from_lsn,
-                                     uint64_t proven_lsn, inv_wal_visit visit, void *argument,
-                                     inv_wal_verdict *out, inv_error *error);
+INV_MUST_USE inv_result inv_wal_scan(const inv_wal_chain *chain, const inv_wal_range *range,
+                                     inv_wal_visit visit, void *argument, inv_wal_verdict *out,
+                                     inv_error *error);
 
 /* Copies the records [from, to) into `out`, re-headed for `epoch`: same lsns, SEAL becomes PAD. */
 INV_MUST_USE inv_result inv_wal_relog(const inv_wal_chain *chain, uint64_t from, uint64_t to,

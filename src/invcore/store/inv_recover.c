@@ -21,6 +21,7 @@ typedef struct replay {
     uint64_t engine_ms;         /* highest decision time seen */
     inv_effect_tick tick;       /* the last one */
     uint64_t tick_ms;           /* engine time of it */
+    uint64_t upto_lsn;          /* entries behind it are left out; UINT64_MAX: none */
     bool ticked;
 } replay;
 
@@ -140,6 +141,13 @@ static inv_result replay_entry(replay *state, const inv_effect *effect, inv_repl
     return result;
 }
 
+/* The end of what is wanted of the log; UINT64_MAX: all of it. */
+static uint64_t limit_of(const inv_store *store) {
+    const inv_options *options = &store->options;
+    uint64_t limit = inv_max_u64(options->upto_lsn, options->accept_loss_lsn);
+    return limit == 0 ? UINT64_MAX : limit;
+}
+
 static inv_result replay_record(void *argument, const inv_wal_record *record, inv_error *error) {
     replay *state = argument;
     inv_recovery *found = &state->store->recovery;
@@ -171,6 +179,7 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
             state->failure = (inv_replay_failure){INV_LOG_CORRUPT, effect.kind, place};
             return INV_LOG_CORRUPT;
         }
+        if (place.lsn > state->upto_lsn) break;
         inv_result result = replay_entry(state, &effect, &place);
         if (result != INV_OK) return result;
         found->entries_replayed++;
@@ -277,27 +286,38 @@ static inv_result empty_parts(inv_store *store, inv_error *error) {
     return result == INV_OK ? result : inv_fail(error, result, 0, "no memory for the store");
 }
 
-/* Loads the newest snapshot that is whole and that the log reaches back to; *out->start_lsn 0: there
- * is none, and the log begins at its beginning. A damaged one is not the end while an older one and
- * its log are there. */
-static inv_result load_snapshot(inv_store *store, const inv_wal_chain *chain,
-                                inv_snapshot_found *out, inv_error *error) {
+/* Loads the newest snapshot that is whole, of a state not behind upto_lsn, and that the log reaches
+ * back to; *out->start_lsn 0: there is none, and the log begins at its beginning. A damaged one is
+ * not the end while an older one and its log are there. */
+static inv_result load_snapshot(inv_store *store, const inv_wal_chain *chain, uint64_t upto_lsn,
+                                inv_snapshot_found *out, uint64_t *out_proven, inv_error *error) {
     inv_snap_list list;
     inv_error first = {0};
+    uint64_t earliest = 0; /* state that can be had from a snapshot, of those behind upto_lsn */
     inv_result result = inv_snap_find(store->env, &list, error);
     if (result != INV_OK || chain->link_count == 0) return result;
     uint64_t log_begins = chain->links[0].header.base_lsn;
     for (uint32_t i = 0; i < list.count && list.start_lsns[i] >= log_begins; i++) {
         memset(error, 0, sizeof *error);
         result = inv_snapshot_load(store, list.start_lsns[i], list.bytes[i], out, error);
-        if (result == INV_OK || result == INV_NO_MEMORY || result == INV_FORMAT_UNKNOWN)
-            return result;
-        if (store->recovery.snapshots_damaged++ == 0) first = *error;
+        if (result == INV_NO_MEMORY || result == INV_FORMAT_UNKNOWN) return result;
+        if (result == INV_OK && out->end_lsn <= upto_lsn) return INV_OK;
+        if (result != INV_OK && store->recovery.snapshots_damaged++ == 0) first = *error;
+        if (result == INV_OK) {
+            earliest = out->end_lsn;
+            *out_proven = inv_max_u64(*out_proven, out->end_lsn);
+            inv_env_free(store->env, out->floors, store->stripe_count * sizeof(uint64_t));
+        }
+        *out = (inv_snapshot_found){0};
         result = empty_parts(store, error);
         if (result != INV_OK) return result;
     }
     memset(error, 0, sizeof *error);
     if (log_begins == INV_WAL_LSN_FIRST) return INV_OK;
+    if (earliest != 0)
+        return inv_fail(error, INV_BAD_REQUEST, 0,
+                        "upto_lsn: no state before lsn %llu can be built any more",
+                        (unsigned long long)earliest);
     *error = first;
     return inv_fail(error, INV_LOG_CORRUPT, 0,
                     "no snapshot can be read, and the log begins at lsn %llu only (%.120s)",
@@ -359,8 +379,7 @@ static inv_result claim_epoch(inv_store *store, const inv_wal_chain *chain, inv_
     if (chain->link_count > 0)
         state->epoch = inv_max_u64(state->epoch, chain->links[chain->link_count - 1].header.epoch);
     state->epoch++;
-    state->sequence++;
-    state->clean_lsn = 0;
+    state->sequence++; /* what proves the end of the log stays until the segment that follows */
     inv_wal_encode_state(slot, state);
     inv_result result =
         storage->write(storage->context, "STATE", (state->sequence & 1) * INV_STATE_SLOT_BYTES,
@@ -443,7 +462,7 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
 static void report(inv_store *store, const inv_wal_chain *chain, const inv_wal_verdict *verdict) {
     inv_recovery *found = &store->recovery;
     found->lsn_first = inv_max_u64(INV_WAL_LSN_FIRST, found->snapshot_lsn);
-    found->lsn_end = verdict->end_lsn;
+    found->lsn_end = inv_min_u64(verdict->end_lsn, limit_of(store));
     found->torn_bytes_dropped = verdict->torn_bytes;
     found->torn_records_dropped = verdict->void_records;
     found->durable_proven = verdict->durable;
@@ -475,8 +494,10 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
     verdict->end_lsn = verdict->relog_lsn = verdict->durable = INV_WAL_LSN_FIRST;
     if (chain->link_count == 0) return INV_OK;
     store->replaying = true;
-    inv_result result = inv_wal_scan(chain, store->snapshot_lsn, store->replay_fuzzy_lsn,
-                                     replay_record, state, verdict, error);
+    const inv_wal_range range = {
+        store->snapshot_lsn, store->replay_fuzzy_lsn,
+        state->upto_lsn == UINT64_MAX ? 0 : state->upto_lsn};
+    inv_result result = inv_wal_scan(chain, &range, replay_record, state, verdict, error);
     inv_replay_failure failure = {.result = INV_OK};
     if (state->queue != NULL) failure = inv_replay_queue_drain(state->queue);
     inv_replay_queue_destroy(state->queue);
@@ -497,23 +518,143 @@ static inv_result first_tick(inv_store *store) {
     return result;
 }
 
+/* ---- not all of the log ---------------------------------------------------------------------- */
+
+/* The chain; of a broken one what comes before the break, for who wants no more than that. */
+static inv_result load_chain(const inv_store *store, inv_wal_chain *chain, inv_error *error) {
+    inv_result result = inv_wal_chain_load(chain, store->env, error);
+    if (result != INV_LOG_CORRUPT || limit_of(store) == UINT64_MAX) return result;
+    inv_error ignored = {0};
+    inv_wal_chain_free(chain);
+    result = inv_wal_chain_load_front(chain, store->env, &ignored);
+    return result == INV_OK ? INV_OK : (inv_result)error->code;
+}
+
+static inv_result no_such_end(const inv_store *store, uint64_t lsn, const char *what,
+                              inv_error *error) {
+    error->lsn = lsn;
+    return inv_fail(error, INV_BAD_REQUEST, 0, "%s: %s at lsn %llu",
+                    store->options.upto_lsn != 0 ? "upto_lsn" : "accept_loss_lsn", what,
+                    (unsigned long long)lsn);
+}
+
+/* A loss is accepted where the log is damaged and nowhere else. `proven`: by snapshots not loaded. */
+static inv_result check_loss(inv_store *store, const inv_wal_chain *chain, uint64_t proven,
+                             const inv_wal_verdict *verdict, inv_error *error) {
+    const inv_wal_range rest = {.from_lsn = verdict->end_lsn, .proven_lsn = proven};
+    inv_wal_scanner scanner;
+    inv_wal_record record;
+    inv_error why = {0};
+    bool more = false;
+    inv_wal_scan_begin(&scanner, chain, &rest);
+    inv_result result = inv_wal_scan_next(&scanner, &record, &more, &why);
+    store->recovery.loss_lsn_end = inv_max_u64(scanner.verdict.durable, verdict->end_lsn);
+    inv_wal_scan_end(&scanner);
+    if (result == INV_NO_MEMORY) return inv_fail(error, result, 0, "no memory for a segment");
+    bool damaged = result != INV_OK || (chain->broken && !more);
+    return damaged ? INV_OK : no_such_end(store, verdict->end_lsn, "nothing is damaged", error);
+}
+
+static inv_result check_limit(inv_store *store, const inv_wal_chain *chain, uint64_t proven,
+                              const inv_wal_verdict *verdict, inv_error *error) {
+    uint64_t limit = limit_of(store);
+    if (limit == UINT64_MAX) return INV_OK;
+    if (verdict->end_lsn < limit)
+        return no_such_end(store, verdict->end_lsn, "the log ends", error);
+    if (store->options.accept_loss_lsn == 0) return INV_OK;
+    if (verdict->end_lsn > limit)
+        return no_such_end(store, limit, "a whole record lies", error);
+    return check_loss(store, chain, proven, verdict, error);
+}
+
+/* What speaks of the lost part goes first, durably: a snapshot of it would bring it back into a
+ * log that has gone on otherwise. */
+static inv_result forget_lost(inv_store *store, const inv_snapshot_found *kept,
+                              inv_wal_state *state, inv_error *error) {
+    const inv_storage *storage = &store->env->storage;
+    inv_snap_list list;
+    inv_result result = inv_snap_find(store->env, &list, error);
+    for (uint32_t i = 0; i < list.count && result == INV_OK; i++) {
+        char name[INV_FILE_NAME_MAX + 1];
+        if (list.start_lsns[i] <= kept->start_lsn) continue;
+        inv_snap_name(name, list.start_lsns[i]);
+        result = storage->remove(storage->context, name, error);
+    }
+    if (result != INV_OK) return result;
+    state->snapshot_lsn = kept->start_lsn;
+    state->clean_lsn = 0;
+    inv_error ignored = {0};
+    result = storage->remove(storage->context, "HINT", &ignored);
+    (void)result; /* there may be none */
+    return storage->sync_directory(storage->context, error);
+}
+
+static inv_result log_loss(inv_store *store) {
+    inv_run *run;
+    inv_lane *lane = inv_lane_claim(&store->lanes);
+    uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
+                                           INV_EFFECT_ACT_BYTES + 8);
+    inv_result result = (run = inv_run_of(store, lane)) == NULL ? INV_NO_MEMORY : INV_OK;
+    if (result == INV_OK) result = inv_wal_credit_take(&store->wal, credit, true);
+    if (result == INV_OK) {
+        uint8_t blob[INV_EFFECT_ACT_BYTES];
+        inv_put_u64(blob, INV_ACT_ACCEPT_LOSS);
+        inv_put_u64(blob + 8, store->recovery.lsn_end);
+        inv_put_u64(blob + 16, store->recovery.loss_lsn_end);
+        inv_effect effect = {.kind = INV_ENTRY_OPERATOR_ACT,
+                             .reason = INV_NUMBER_NONE,
+                             .reference = INV_NUMBER_NONE,
+                             .blob = {(const char *)blob, sizeof blob}};
+        inv_run_reset(run, store, lane);
+        run->time_ms = atomic_load_explicit(&store->now_ms, memory_order_relaxed);
+        (void)inv_run_encode(run, &effect);
+        (void)inv_run_finish(run);
+        inv_wal_credit_give(&store->wal, credit);
+    }
+    inv_lane_give(lane);
+    return result;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+/* From here on there is a log to write to. */
+static inv_result go_on(inv_store *store, const inv_wal_chain *chain, const inv_wal_state *state,
+                        const inv_wal_verdict *verdict, inv_error *error) {
+    bool synced, lossy = store->options.accept_loss_lsn != 0;
+    inv_result result = begin_segment(store, chain, state, verdict, error);
+    if (result == INV_OK) result = first_tick(store);
+    if (result == INV_OK && lossy) result = log_loss(store);
+    if (result == INV_BUSY && INV_PLANTED(INV_PLANT_APPEND_RECOVERED)) result = INV_OK;
+    if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
+    if (result == INV_STORE_FAILED) { /* there is no store yet that could fail */
+        *error = store->wal.failure;
+        error->code = result = INV_IO_ERROR;
+    }
+    if (result != INV_OK) return result;
+    delete_files(store, chain);
+    store->snapshot = inv_env_alloc(store->env, sizeof *store->snapshot);
+    return store->snapshot != NULL ? INV_OK
+                                   : inv_fail(error, INV_NO_MEMORY, 0, "no memory for snapshots");
+}
+
 inv_result inv_recover(inv_store *store, inv_error *error) {
     const inv_clock *clock = &store->env->clock;
     inv_wal_chain chain;
     inv_wal_verdict verdict = {0};
     inv_wal_state wal_state;
-    replay state = {.store = store};
-    uint64_t began = clock->mono_ns(clock->context);
-    bool read_only = store->options.read_only;
-    inv_result result = inv_wal_chain_load(&chain, store->env, error);
-    if (result == INV_OK && !chain.exists && read_only)
+    replay state = {.store = store, .upto_lsn = limit_of(store)};
+    uint64_t began = clock->mono_ns(clock->context), proven = 0;
+    bool read_only = store->options.read_only, lossy = store->options.accept_loss_lsn != 0;
+    inv_result result = load_chain(store, &chain, error);
+    if (result == INV_OK && !chain.exists && (read_only || lossy))
         result = inv_fail(error, INV_IO_ERROR, 2, "there is no store to read");
     if (result == INV_OK && !chain.exists) result = new_identity(store, error);
     if (result == INV_OK && chain.exists) store->identity = chain.state.identity;
     if (result == INV_OK) result = inv_store_init_parts(store);
     if (result == INV_OK && !read_only) result = claim_epoch(store, &chain, &wal_state, error);
     inv_snapshot_found found = {0};
-    if (result == INV_OK) result = load_snapshot(store, &chain, &found, error);
+    if (result == INV_OK)
+        result = load_snapshot(store, &chain, limit_of(store), &found, &proven, error);
     if (result == INV_OK) {
         begin_behind(store, &found, &state);
         result = replay_log(store, &chain, &state, &verdict, error);
@@ -521,30 +662,19 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     inv_env_free(store->env, found.floors, store->stripe_count * sizeof(uint64_t));
     store->replay_floors = NULL;
     store->replay_fuzzy_lsn = 0;
+    if (result == INV_OK) result = check_limit(store, &chain, proven, &verdict, error);
     if (result == INV_OK) {
         report(store, &chain, &verdict);
         resume_time(store, &state, chain.exists);
     }
+    if (result == INV_OK && lossy) result = forget_lost(store, &found, &wal_state, error);
+    if (result == INV_OK && !read_only)
+        result = go_on(store, &chain, &wal_state, &verdict, error);
     if (result == INV_OK && read_only) {
         inv_wal_init_memory(&store->wal, store->env, &store->lanes);
-        atomic_store_explicit(&store->wal.tail, verdict.end_lsn, memory_order_release);
-        atomic_store_explicit(&store->wal.durable, verdict.end_lsn, memory_order_release);
-    } else if (result == INV_OK) {
-        result = begin_segment(store, &chain, &wal_state, &verdict, error);
-        if (result == INV_OK) result = first_tick(store);
-        if (result == INV_BUSY && INV_PLANTED(INV_PLANT_APPEND_RECOVERED)) result = INV_OK;
-        bool synced;
-        if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
-        if (result == INV_STORE_FAILED) { /* there is no store yet that could fail */
-            *error = store->wal.failure;
-            error->code = result = INV_IO_ERROR;
-        }
-        if (result == INV_OK) delete_files(store, &chain);
-        if (result == INV_OK) {
-            store->snapshot = inv_env_alloc(store->env, sizeof *store->snapshot);
-            if (store->snapshot == NULL)
-                result = inv_fail(error, INV_NO_MEMORY, 0, "no memory for snapshots");
-        }
+        uint64_t end = store->recovery.lsn_end;
+        atomic_store_explicit(&store->wal.tail, end, memory_order_release);
+        atomic_store_explicit(&store->wal.durable, end, memory_order_release);
     }
     inv_wal_chain_free(&chain);
     store->recovery.epoch = store->wal.epoch;

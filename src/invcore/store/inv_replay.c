@@ -197,6 +197,7 @@ inv_result inv_replay_apply(inv_store *store, const inv_effect *effect, uint64_t
     case INV_ENTRY_TOMBSTONE:
         return replay_hold(store, effect, hash, place);
     case INV_ENTRY_SNAPSHOT_MARK:
+    case INV_ENTRY_OPERATOR_ACT:
         return INV_OK; /* says what there was, changes nothing */
     default:
         if (!is_stock(effect->kind)) return INV_FORMAT_UNKNOWN;

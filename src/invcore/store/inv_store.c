@@ -54,6 +54,10 @@ static inv_result check_options(const inv_options *options, inv_error *error) {
         return out_of_range(error, "ended_ids_max", 1, 1ull << 31);
     if (options->snapshot_log_bytes > 1ull << 50)
         return out_of_range(error, "snapshot_log_bytes", 0, 1ull << 50);
+    if (options->upto_lsn != 0 && !options->read_only)
+        return inv_fail(error, INV_BAD_REQUEST, 0, "upto_lsn goes with read_only");
+    if (options->accept_loss_lsn != 0 && options->read_only)
+        return inv_fail(error, INV_BAD_REQUEST, 0, "accept_loss_lsn does not go with read_only");
     if (options->stripe_bits > 12) return out_of_range(error, "stripe_bits", 0, 12);
     if (options->segments_ahead_max < 1 || options->segments_ahead_max > 8)
         return out_of_range(error, "segments_ahead_max", 1, 8);
