@@ -136,8 +136,9 @@ static inv_result open_accepting(uint64_t lsn, inv_error *error) {
     return result;
 }
 
-/* Damages the record that begins at moments[at].lsn. False: it lies in none of the segments. */
-static bool damage_record(uint32_t at) {
+/* Damages the record that begins at moments[at].lsn, or zeroes all from there on. False: it lies in
+ * none of the segments. */
+static bool damage_from(uint32_t at, bool all) {
     uint64_t lsn = moments[at].lsn;
     for (uint64_t number = 64; number > 0; number--) { /* an older one may reach there, but is void */
         char name[INV_FILE_NAME_MAX + 1];
@@ -149,11 +150,14 @@ static bool damage_record(uint32_t at) {
         uint64_t offset = INV_WAL_HEADER_BYTES + (lsn - header.base_lsn);
         if (lsn < header.base_lsn || offset >= size) continue;
         bytes[offset + 17] ^= 4;
+        if (all) memset(bytes + offset, 0, size - offset);
         inv_memory_settle(s.memory);
         return true;
     }
     return false;
 }
+
+static bool damage_record(uint32_t at) { return damage_from(at, false); }
 
 static void refused_at(uint64_t lsn) {
     inv_error error = {0};
@@ -212,7 +216,7 @@ INV_TEST(a_loss_is_accepted_where_it_is) {
         CHECK_EQ(open_accepting(lsn, &error), INV_BAD_REQUEST);
         CHECK(strstr(error.message, "nothing is damaged") != NULL);
         if (!CHECK(damage_record(at))) continue;
-        if (seed % 3 == 0) remove_hint(); /* the mark of the clean end is proof enough, each time */
+        if (seed % 3 == 0) remove_hint(); /* later records are proof enough */
         for (uint32_t i = 0; i < 3; i++) refused_at(lsn);
         CHECK_EQ(open_at(lsn, &recovery, &state, &error), INV_OK);
         CHECK(same("read up to the damage", &moments[at].state, &state));
@@ -228,6 +232,42 @@ INV_TEST(a_loss_is_accepted_where_it_is) {
         CHECK_EQ(acts_in_log(lsn, lost), 1);
         shop_end(&s);
     }
+}
+
+/* With nothing else left, the mark of the clean end proves the last record, and goes on to. */
+INV_TEST(a_clean_end_is_proof_each_time) {
+    live_on(3, 100, 0);
+    uint64_t lsn = moments[moment_count - 2].lsn;
+    CHECK(damage_from(moment_count - 2, true));
+    remove_hint();
+    for (uint32_t i = 0; i < 3; i++) refused_at(lsn);
+    inv_env_destroy(s.env);
+    inv_memory_destroy(s.memory);
+}
+
+/* Damage in what a snapshot was copied from: it is of the lost part, and must not come back. */
+INV_TEST(a_snapshot_of_the_lost_part_goes) {
+    uint64_t tried = 0;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        inv_recovery recovery;
+        inv_error error;
+        digest state;
+        live_on(seed, 300, 6000);
+        CHECK_EQ(open_at(0, &recovery, &state, &error), INV_OK);
+        uint32_t at = 0, count = snapshots_on(s.env).count;
+        while (moments[at].lsn <= recovery.snapshot_lsn) at++;
+        if (moments[at].lsn >= recovery.snapshot_end_lsn || !CHECK(damage_record(at))) {
+            shop_end(&s);
+            continue;
+        }
+        tried++;
+        refused_at(moments[at].lsn);
+        CHECK_EQ(open_accepting(moments[at].lsn, &error), INV_OK);
+        CHECK_EQ(snapshots_on(s.env).count, count - 1);
+        goes_on_from(at);
+        shop_end(&s);
+    }
+    CHECK(tried > 1);
 }
 
 /* A segment that is gone or has lost its header: the log is whole up to it. */
