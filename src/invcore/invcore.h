@@ -688,6 +688,46 @@ INV_MUST_USE inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, boo
 
 void inv_log_tail_of(const inv_log *log, inv_log_tail *out);
 
+/* ---- the files of a closed store ------------------------------------------------------------- */
+
+typedef enum inv_fsck_kind { INV_FSCK_STATE = 1, INV_FSCK_SNAPSHOT, INV_FSCK_SEGMENT } inv_fsck_kind;
+
+/* What was found of one file, or of half of STATE. */
+typedef struct inv_fsck_item {
+    uint8_t kind;
+    bool ok;
+    const char *name;    /* until the visit returns, as problem */
+    const char *problem; /* "": none */
+    uint64_t bytes;
+    uint64_t lsn, lsn_end; /* STATE: newest snapshot, clean end (0: none); else where the records
+                              or the snapshot's copy begin and end, as far as they are whole */
+    uint64_t records;      /* of a snapshot: blocks */
+    uint64_t epoch;        /* STATE, segments */
+} inv_fsck_item;
+
+typedef struct inv_fsck_report {
+    bool ok;               /* opening succeeds, with everything that was ever durable */
+    uint64_t lsn_end;      /* where the log ends, or is whole to */
+    uint64_t durable;      /* highest lsn proven durable */
+    uint64_t torn_bytes, torn_records; /* beyond the end: dropped on opening, never acknowledged */
+    uint64_t snapshot_lsn; /* of the one that opening begins from; 0: none */
+    uint64_t snapshots, snapshots_damaged;
+    uint64_t segments, segments_damaged; /* a damaged one below snapshot_lsn does no harm */
+    uint64_t segments_void;              /* files outside the chain: removed on opening */
+    uint64_t accept_loss_lsn; /* not ok: what inv_options.accept_loss_lsn may be; 0: nothing helps */
+    char problem[256];        /* not ok: why opening refuses */
+} inv_fsck_report;
+
+/* Called for each; false: stop (inv_fsck answers INV_BUSY). */
+typedef bool (*inv_fsck_visit)(void *argument, const inv_fsck_item *item);
+
+/* Looks at all files of the store in the environment's storage, changes nothing, replays nothing.
+ * INV_OK also when it finds damage (the report says so). INV_STORE_LOCKED: it is open;
+ * INV_FORMAT_UNKNOWN, INV_NO_MEMORY, INV_IO_ERROR (os_errno ENOENT: there is no store),
+ * INV_BAD_REQUEST (no storage). `visit` may be NULL. */
+INV_MUST_USE inv_result inv_fsck(inv_env *env, inv_fsck_visit visit, void *argument,
+                                 inv_fsck_report *out, inv_error *error);
+
 /* "RESERVE", "NAME", ...; "HOLD", "COMMIT", ...: upper case, "UNKNOWN" for others. */
 const char *inv_log_entry_name(uint8_t kind);
 const char *inv_log_op_name(uint8_t op);

@@ -35,6 +35,7 @@ typedef struct campaign_report {
     uint64_t exhaustive_points;/* points of which every mixture was tried */
     uint64_t trials;           /* corrupt, io */
     uint64_t refused_opens, identical, prefixes;
+    uint64_t accepted;         /* refused ones that went on where a loss was accepted */
     uint64_t injected, survived, poisoned;
     double seconds;
     char problem[1100];        /* empty = no violation */

@@ -60,12 +60,53 @@ static const char *kind_name(disk_kind kind) {
     return kind == DISK_CLEAN ? "clean" : kind == DISK_KILLED ? "killed" : "bare";
 }
 
+/* What fsck says of a damaged disk is what opening says, and a loss can be accepted where it says:
+ * the store goes on from a state it once had. */
+static bool agree(damage *d, inv_memory *disk, const world_verdict *opened, const char *what) {
+    inv_memory *copy = inv_memory_clone(disk);
+    world_recovered env = {world_env(&d->w, copy, 1), NULL};
+    inv_fsck_report found;
+    inv_error error;
+    inv_result result = inv_fsck(env.env, NULL, NULL, &found, &error);
+    world_recovered_drop(&env);
+    bool same = result == INV_FORMAT_UNKNOWN ? opened->result == result
+                                             : result == INV_OK &&
+                                                   found.ok == (opened->result == INV_OK);
+    if (same && found.ok) same = found.lsn_end == opened->recovery.lsn_end;
+    if (!same)
+        world_problem(&d->w, "%s disk, %s: fsck says %s (%s), opening %s (%s)", kind_name(d->kind),
+                      what, result == INV_OK && found.ok ? "ok" : inv_result_name(result),
+                      found.problem, inv_result_name(opened->result), opened->error.message);
+    if (same && result == INV_OK && !found.ok && found.accept_loss_lsn != 0) {
+        world_verdict verdict;
+        uint64_t limit = found.accept_loss_lsn;
+        d->w.options.accept_loss_lsn = limit;
+        inv_memory_settle(copy);
+        world_recover(&d->w, copy, false, limit, &verdict, NULL);
+        d->w.options.accept_loss_lsn = 0;
+        same = verdict.result == INV_OK && verdict.problem[0] == '\0' &&
+               verdict.recovery.lsn_end == limit;
+        if (!same)
+            world_problem(&d->w, "%s disk, %s: loss accepted at lsn %" PRIu64 ": %s (%s) %s",
+                          kind_name(d->kind), what, limit, inv_result_name(verdict.result),
+                          verdict.error.message, verdict.problem);
+        if (same) d->report->accepted++;
+    }
+    inv_memory_destroy(copy);
+    return same;
+}
+
 /* Opens the damaged disk and files the verdict. */
 static bool judge_opened(damage *d, inv_memory *disk, bool read_only, expectation expected,
                          const char *what) {
     world_verdict verdict;
+    bool asked = world_chance(&d->random, d->options->full ? 4 : 32);
+    inv_memory *before = asked ? inv_memory_clone(disk) : NULL;
     world_recover(&d->w, disk, read_only, UINT64_MAX, &verdict, NULL);
     d->report->trials++;
+    bool agreed = !asked || agree(d, before, &verdict, what);
+    if (asked) inv_memory_destroy(before);
+    if (!agreed) return false;
     const char *kind = kind_name(d->kind);
     if (verdict.result != INV_OK) {
         d->report->refused_opens++;
