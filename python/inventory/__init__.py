@@ -35,7 +35,7 @@ from .models import (
     StockLevel,
     VerifyReport,
 )
-from .store import Inventory, open, verify
+from .store import Inventory, fsck, open, verify
 
 if TYPE_CHECKING:
     from . import aio
@@ -62,6 +62,7 @@ __all__ = [
     "VerifyReport",
     "aio",
     "errors",
+    "fsck",
     "log",
     "models",
     "open",

@@ -101,7 +101,7 @@ cdef int raise_for(invcore.inv_result code, invcore.inv_error *error) except -1:
         raise _error_for(<int>code)
     message = (<bytes>error.message).decode("utf-8", "replace")
     raise _error_for(
-        <int>code, message, field=message.partition(" ")[0], os_errno=error.os_errno,
+        <int>code, message, field=message.partition(" ")[0].rstrip(":"), os_errno=error.os_errno,
         lsn=error.lsn, lsn_end=error.lsn_end, segment=error.segment, offset=error.offset,
     )
 
@@ -344,7 +344,8 @@ cdef class Handle:
     def open(self, *, bytes path, Memory memory, object clock_unix_ms, int durability,
              uint32_t interval_ms, uint64_t segment_bytes, uint64_t id_retention_ms,
              uint64_t ended_ids_max, uint64_t default_ttl_ms, uint64_t restart_grace_ms,
-             uint32_t segments_ahead_max, uint64_t snapshot_log_bytes, bint read_only):
+             uint32_t segments_ahead_max, uint64_t snapshot_log_bytes, bint read_only,
+             uint64_t upto_lsn, uint64_t accept_loss_lsn):
         """Open or create the store; recover first. Called once."""
         cdef invcore.inv_options options
         cdef invcore.inv_error error
@@ -379,6 +380,8 @@ cdef class Handle:
         options.segments_ahead_max = segments_ahead_max
         options.snapshot_log_bytes = snapshot_log_bytes
         options.read_only = read_only
+        options.upto_lsn = upto_lsn
+        options.accept_loss_lsn = accept_loss_lsn
         with nogil:
             code = invcore.inv_store_open(self.env, &options, &store, &error)
         if code != invcore.INV_OK:
@@ -492,8 +495,8 @@ cdef class Handle:
             found.torn_bytes_dropped, found.torn_records_dropped, found.relogged_bytes,
             found.durable_proven, found.epoch, found.segments_read, found.snapshot_lsn,
             found.snapshot_end_lsn, found.snapshot_bytes, found.snapshots_damaged,
-            found.downtime_ms,
-            found.duration_ns, found.created, found.clean_shutdown,
+            found.loss_lsn_end, found.downtime_ms, found.duration_ns, found.created,
+            found.clean_shutdown,
         )
 
 

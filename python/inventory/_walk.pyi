@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 from ._core import Store
-from .models import LogRecord, LogTail
+from .models import FsckReport, LogRecord, LogTail
 
 @disjoint_base
 class Walk:
@@ -46,3 +46,5 @@ class LogReader:
     @property
     def tail(self) -> LogTail | None: ...
     def next(self, after_lsn: int) -> LogRecord | None: ...
+
+def fsck_files(path: bytes) -> FsckReport: ...

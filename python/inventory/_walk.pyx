@@ -26,6 +26,8 @@ cdef object _LogEntry = _models.LogEntry
 cdef object _LogLine = _models.LogLine
 cdef object _LogRecord = _models.LogRecord
 cdef object _LogTail = _models.LogTail
+cdef object _FsckItem = _models.FsckItem
+cdef object _FsckReport = _models.FsckReport
 cdef tuple _STATES = (None, *_models.State)   # by inv_state
 
 
@@ -368,6 +370,53 @@ cdef class LogReader:
                 f"segment {record.segment} offset {record.offset}: record at lsn {record.lsn}: an "
                 "entry uses a number or text that is none", segment=record.segment,
                 offset=record.offset, lsn=record.lsn, lsn_end=record.lsn_end) from error
+
+
+# ---- files of a closed store ----------------------------------------------------------------------
+
+cdef tuple _FSCK_KINDS = (None, "state", "snapshot", "segment")
+
+
+cdef invcore.bool note_item(void *argument, const invcore.inv_fsck_item *item) noexcept with gil:
+    try:
+        PyErr_CheckSignals()
+        (<list>argument).append(_FsckItem(
+            _FSCK_KINDS[item.kind], (<bytes>item.name).decode(), item.ok,
+            (<bytes>item.problem).decode("utf-8", "replace"), item.bytes, item.lsn, item.lsn_end,
+            item.records, item.epoch))
+        return True
+    except BaseException as error:  # given on by fsck_files
+        (<list>argument).append(error)
+        return False
+
+
+def fsck_files(bytes path not None):
+    """Look at the files of a closed store; a FsckReport."""
+    cdef invcore.inv_env *env = invcore.inv_env_create()
+    cdef invcore.inv_fsck_report found
+    cdef invcore.inv_error error
+    cdef invcore.inv_result code
+    cdef const char *directory = path
+    cdef list items = []
+    cdef void *argument = <void *>items
+    if env is NULL:
+        raise _error_for(invcore.INV_NO_MEMORY)
+    memset(&error, 0, sizeof(error))
+    memset(&found, 0, sizeof(found))
+    with nogil:
+        code = invcore.inv_env_use_directory(env, directory, True, &error)
+        if code == invcore.INV_OK:
+            code = invcore.inv_fsck(env, note_item, argument, &found, &error)
+        invcore.inv_env_destroy(env)
+    if code == invcore.INV_BUSY:  # stopped by note_item
+        raise items.pop()
+    if code != invcore.INV_OK:
+        raise_for(code, &error)
+    return _FsckReport(
+        found.ok, (<bytes>found.problem).decode("utf-8", "replace"), found.lsn_end, found.durable,
+        found.torn_bytes, found.torn_records, found.snapshot_lsn, found.snapshots,
+        found.snapshots_damaged, found.segments, found.segments_damaged, found.segments_void,
+        found.accept_loss_lsn, tuple(items))
 
 
 cdef tuple _NAME_KINDS = (None, "sku", "location", "seller", "account", "reason", "reference")

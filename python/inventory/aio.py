@@ -60,6 +60,8 @@ def open(
     snapshot_log_bytes: int = 1 << 30,
     strategy: str = "priority",
     read_only: bool = False,
+    upto_lsn: int = 0,
+    accept_loss_lsn: int = 0,
 ) -> Opening:
     """Open a store in a thread: arguments, errors and durability are those of
     :func:`inventory.open`.
@@ -91,6 +93,8 @@ def open(
             snapshot_log_bytes=snapshot_log_bytes,
             strategy=strategy,
             read_only=read_only,
+            upto_lsn=upto_lsn,
+            accept_loss_lsn=accept_loss_lsn,
         )
 
     return Opening(open_store)

@@ -13,6 +13,7 @@ place in ``_core.pyx`` that fills it (a test holds both together).
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 import msgspec
 
@@ -245,8 +246,9 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
 
     ``torn_bytes_dropped`` are bytes after the end of the log that were no whole record: never
     acknowledged to anybody. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
-    without one; ``snapshots_damaged`` newer ones could not be read. ``downtime_ms`` counts against
-    TTLs once the restart grace is over.
+    without one; ``snapshots_damaged`` newer ones could not be read. ``loss_lsn_end``: what was
+    durable from ``lsn_end`` to here was given up (``accept_loss_lsn``); 0: nothing.
+    ``downtime_ms`` counts against TTLs once the restart grace is over.
     """
 
     records_replayed: int
@@ -263,10 +265,57 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     snapshot_end_lsn: int
     snapshot_bytes: int
     snapshots_damaged: int
+    loss_lsn_end: int
     downtime_ms: int
     duration_ns: int
     created: bool
     clean_shutdown: bool
+
+
+class FsckItem(msgspec.Struct, frozen=True, gc=False):
+    """What :func:`inventory.fsck` found of one file, or of half of STATE.
+
+    ``lsn`` and ``lsn_end`` are where the records of a segment, or the copying of a snapshot, begin
+    and end, as far as they are whole; of STATE the newest snapshot and the clean end, 0: none.
+    ``records`` are blocks in a snapshot.
+    """
+
+    kind: Literal["state", "snapshot", "segment"]
+    name: str
+    ok: bool
+    problem: str
+    bytes: int
+    lsn: int
+    lsn_end: int
+    records: int
+    epoch: int
+
+
+class FsckReport(msgspec.Struct, frozen=True, gc=False):
+    """What the files of a closed store hold.
+
+    ``ok``: opening succeeds, with everything that was ever durable; else ``problem`` says why not,
+    and ``accept_loss_lsn`` what that option of ``open`` could be, 0: nothing helps.
+    ``lsn_end`` is where the log ends or is whole to, ``durable`` the highest lsn proven durable.
+    ``torn_bytes`` and ``torn_records`` lie beyond the end: dropped on opening, never acknowledged.
+    Opening begins from the snapshot at ``snapshot_lsn`` (0: from none); a damaged segment below it
+    does no harm. ``segments_void`` files lie outside the chain and are removed on opening.
+    """
+
+    ok: bool
+    problem: str
+    lsn_end: int
+    durable: int
+    torn_bytes: int
+    torn_records: int
+    snapshot_lsn: int
+    snapshots: int
+    snapshots_damaged: int
+    segments: int
+    segments_damaged: int
+    segments_void: int
+    accept_loss_lsn: int
+    items: tuple[FsckItem, ...]
 
 
 class Metrics(msgspec.Struct, frozen=True, gc=False):

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from ._batch import BatchStore
 from ._core import Handle
+from ._walk import fsck_files
 from .errors import BadRequest, InventoryError
-from .models import Recovery, VerifyReport
+from .models import FsckReport, Recovery, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Durability: TypeAlias = Literal["durable", "interval", "memory"]
 
-__all__ = ["Inventory", "open", "verify"]
+__all__ = ["Inventory", "fsck", "open", "verify"]
 
 _DURABILITY = {"durable": 0, "interval": 1, "memory": 2}
 _SEGMENT_BYTES = 64 << 20
@@ -58,6 +59,8 @@ def open(
     snapshot_log_bytes: int = 1 << 30,
     strategy: str = "priority",
     read_only: bool = False,
+    upto_lsn: int = 0,
+    accept_loss_lsn: int = 0,
 ) -> Inventory:
     """Open a store, creating it if there is none; recover what its log holds.
 
@@ -83,6 +86,13 @@ def open(
         strategy: how a line without location finds one. This release knows ``"priority"``: order of
             first use.
         read_only: recover in memory, write nothing, refuse changes.
+        upto_lsn: with ``read_only``, the state as it was at this lsn (of an answer, of an entry of
+            the log); 0: as it is. It can be built as far back as the log and its snapshots reach.
+        accept_loss_lsn: an operator's word that the log, damaged at this lsn, ends there: what was
+            durable behind it is lost for good. For a store that opening refuses (LogCorrupt, which
+            like :func:`fsck` names the lsn) and no backup can replace; copy its directory first.
+            Any other place is refused, so good history cannot be cut off. The log tells of it
+            (OPERATOR_ACT). 0: no such word.
 
     Returns:
         An Inventory, to be closed: use ``with``. Two or three daemon threads (log writer, file
@@ -132,6 +142,8 @@ def open(
         snapshot_log_bytes=_whole("snapshot_log_bytes", snapshot_log_bytes),
         segments_ahead_max=8 if storage is None else 1,
         read_only=_flag("read_only", read_only),
+        upto_lsn=_whole("upto_lsn", upto_lsn),
+        accept_loss_lsn=_whole("accept_loss_lsn", accept_loss_lsn),
     )
     return Inventory._over(handle, clock, storage, has_log=durability != "memory")
 
@@ -159,6 +171,31 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         raise TypeError("path must be str or os.PathLike, not NoneType")
     with open(path, read_only=True) as inv:
         return inv.verify()
+
+
+def fsck(path: str | os.PathLike[str]) -> FsckReport:
+    """Look at every file of a closed store, whether opening needs it or not.
+
+    Nothing is replayed: :func:`verify` proves the counters.
+
+    Args:
+        path: the store's directory. Nothing in it is changed.
+
+    Returns:
+        A FsckReport: whether the store can be opened, and what is wrong with which file.
+
+    Raises:
+        StoreLocked: it is open somewhere. IoError: no such directory, or no store in it.
+        FormatUnknown, NoMemory, BadRequest, TypeError.
+
+    >>> inventory.open(path).close()
+    >>> inventory.fsck(path).ok
+    True
+    """
+    directory = _path_bytes(path)
+    if directory is None:
+        raise TypeError("path must be str or os.PathLike, not NoneType")
+    return fsck_files(directory)
 
 
 class Inventory(BatchStore):

@@ -122,6 +122,8 @@ cdef extern from "invcore.h" nogil:
         uint32_t segments_ahead_max
         uint64_t snapshot_log_bytes
         bool read_only
+        uint64_t upto_lsn
+        uint64_t accept_loss_lsn
 
     void inv_options_init(inv_options *options) noexcept
 
@@ -140,6 +142,7 @@ cdef extern from "invcore.h" nogil:
         uint64_t snapshot_end_lsn
         uint64_t snapshot_bytes
         uint64_t snapshots_damaged
+        uint64_t loss_lsn_end
         uint64_t downtime_ms
         uint64_t duration_ns
         bool created
@@ -512,6 +515,36 @@ cdef extern from "invcore.h" nogil:
         uint32_t number
         inv_text text
 
+    ctypedef struct inv_fsck_item:
+        uint8_t kind
+        bool ok
+        const char *name
+        const char *problem
+        uint64_t bytes
+        uint64_t lsn
+        uint64_t lsn_end
+        uint64_t records
+        uint64_t epoch
+
+    ctypedef struct inv_fsck_report:
+        bool ok
+        uint64_t lsn_end
+        uint64_t durable
+        uint64_t torn_bytes
+        uint64_t torn_records
+        uint64_t snapshot_lsn
+        uint64_t snapshots
+        uint64_t snapshots_damaged
+        uint64_t segments
+        uint64_t segments_damaged
+        uint64_t segments_void
+        uint64_t accept_loss_lsn
+        char problem[256]
+
+    ctypedef bool (*inv_fsck_visit)(void *argument, const inv_fsck_item *item) noexcept
+
+    inv_result inv_fsck(inv_env *env, inv_fsck_visit visit, void *argument, inv_fsck_report *out,
+                        inv_error *error) noexcept
     inv_result inv_log_next_name(inv_log *log, inv_log_name *out, bool *out_more,
                                  inv_error *error) noexcept
     inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *out_more,

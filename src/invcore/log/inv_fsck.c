@@ -110,7 +110,7 @@ static void look_at_segment(fsck *f, uint64_t index) {
     inv_result result = INV_OK;
     if (header->base_lsn < link->end_lsn)
         result = inv_wal_scan(&f->chain, &range, skip_record, NULL, &verdict, &error);
-    if (result == INV_OK && !last && verdict.end_lsn < link->end_lsn)
+    if (result == INV_OK && link->end_exact && verdict.end_lsn < link->end_lsn)
         result = inv_fail(&error, INV_LOG_CORRUPT, 0, "records end at lsn %llu, not at %llu",
                           (unsigned long long)verdict.end_lsn, (unsigned long long)link->end_lsn);
     f->report->segments++;
