@@ -39,8 +39,11 @@ def test_a_whole_store(tmp_path: Path) -> None:
     with inventory.open(path, segment_bytes=SEGMENT_BYTES) as inv:
         snapshot = inv.snapshot()
     report = inventory.fsck(path)
-    assert report.ok and report.problem == "" and report.accept_loss_lsn == 0
-    assert report.snapshot_lsn == snapshot.lsn and report.snapshots == 1
+    assert report.ok
+    assert report.problem == ""
+    assert report.accept_loss_lsn == 0
+    assert report.snapshot_lsn == snapshot.lsn
+    assert report.snapshots == 1
     assert report.lsn_end == report.durable > lsns[-1]
     assert {item.kind for item in report.items} == {"state", "snapshot", "segment"}
     assert all(item.ok and item.problem == "" for item in report.items)
@@ -79,8 +82,10 @@ def test_a_loss_is_accepted_only_where_it_is(tmp_path: Path) -> None:
             inventory.open(path)
         assert caught.value.lsn == start
     report = inventory.fsck(path)
-    assert not report.ok and report.accept_loss_lsn == report.lsn_end == start
-    assert report.durable >= lsns[-1] and str(start) in report.problem
+    assert not report.ok
+    assert report.accept_loss_lsn == report.lsn_end == start
+    assert report.durable >= lsns[-1]
+    assert str(start) in report.problem
     assert [item.ok for item in report.items if item.kind == "segment"].count(False) == 1
     for wrong in (lsns[2], lsns[4], 1):
         with pytest.raises((inventory.BadRequest, inventory.errors.LogCorrupt)):
@@ -108,15 +113,18 @@ def test_command_line(tmp_path: Path) -> None:
     assert run(main, ["fsck", str(path)]).exit_code == 0
     start = damage(path, lsns[1])
     found = run(main, ["fsck", str(path)])
-    assert found.exit_code == 1 and "DAMAGED" in found.output
+    assert found.exit_code == 1
+    assert "DAMAGED" in found.output
     assert f"--accept-loss {start}" in found.output
     found = run(main, ["fsck", str(path), "--json"])
     assert found.exit_code == 1
     assert json.loads(found.stdout)["accept_loss_lsn"] == start
     found = run(main, ["recover", str(path), "--json"])
-    assert found.exit_code == 3 and json.loads(found.stdout)["code"] == "LOG_CORRUPT"
+    assert found.exit_code == 3
+    assert json.loads(found.stdout)["code"] == "LOG_CORRUPT"
     found = run(main, ["recover", str(path), "--accept-loss", str(start), "--json"])
-    assert found.exit_code == 0 and json.loads(found.stdout)["lsn_end"] == start
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["lsn_end"] == start
     assert run(main, ["recover", str(path)]).exit_code == 0
 
 
@@ -139,6 +147,9 @@ def test_nothing_helps_without_state(tmp_path: Path) -> None:
     sold(path, 2)
     (path / "STATE").write_bytes(bytes(8192))
     report = inventory.fsck(path)
-    assert not report.ok and report.accept_loss_lsn == 0 and "STATE" in report.problem
+    assert not report.ok
+    assert report.accept_loss_lsn == 0
+    assert "STATE" in report.problem
     found = CliRunner().invoke(main, ["fsck", str(path)])
-    assert found.exit_code == 1 and "restore a backup" in found.output
+    assert found.exit_code == 1
+    assert "restore a backup" in found.output
