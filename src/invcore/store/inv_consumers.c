@@ -86,7 +86,7 @@ static bool is_name(const char *bytes, size_t length) {
 static inv_result check_name(inv_text name, inv_error *error) {
     if (name.bytes != NULL && is_name(name.bytes, name.length)) return INV_OK;
     return inv_fail(error, INV_BAD_REQUEST, 0,
-                    "name: 1 to %u bytes of a-z, 0-9, '.' and '-', the first a letter or digit",
+                    "name must be 1 to %u of a-z, 0-9, '.' and '-', the first a letter or digit",
                     INV_CONSUMER_NAME_BYTES_MAX);
 }
 
@@ -174,7 +174,7 @@ static inv_result refuse_state(inv_store *store, const inv_consumer *consumer, i
         return inv_fail(error, INV_LOG_CORRUPT, 0,
                         "consumer: its file can't be read or does not fit the log; reset it");
     default:
-        return inv_fail(error, INV_BAD_REQUEST, 0, "name: there is no such consumer");
+        return inv_fail(error, INV_BAD_REQUEST, 0, "name is that of no consumer");
     }
 }
 
@@ -248,7 +248,7 @@ inv_result inv_consumers_load(inv_store *store, inv_error *error) {
     inv_result result = storage->list(storage->context, visit_file, &list, error);
     if (result != INV_OK) return result;
     if (list.count > INV_CONSUMER_COUNT_MAX)
-        return inv_fail(error, INV_LIMIT_EXCEEDED, 0, "consumers: %u files, at most %u can be",
+        return inv_fail(error, INV_LIMIT_EXCEEDED, 0, "consumers have %u files, at most %u can be",
                         list.count, INV_CONSUMER_COUNT_MAX);
     for (uint32_t i = 0; i < list.count && result == INV_OK; i++)
         result = load_one(store, &store->consumers->all[i], error);
@@ -367,7 +367,7 @@ static inv_result open_once(inv_store *store, inv_text name, uint64_t after_lsn,
     *out_again = false;
     inv_consumer *consumer = find(store, name, true);
     if (consumer == NULL)
-        return inv_fail(error, INV_LIMIT_EXCEEDED, 0, "consumers: there can be %u",
+        return inv_fail(error, INV_LIMIT_EXCEEDED, 0, "consumers are %u already: remove one",
                         INV_CONSUMER_COUNT_MAX);
     if (state_of(consumer) != CONSUMER_BEGUN) return INV_OK;
     inv_lock_take(&consumer->lock);
@@ -416,7 +416,7 @@ static inv_result take(inv_store *store, inv_text name, inv_consumer **out, inv_
         }
         inv_lock_give(&consumer->lock);
     }
-    return inv_fail(error, INV_BAD_REQUEST, 0, "name: there is no consumer '%.*s'",
+    return inv_fail(error, INV_BAD_REQUEST, 0, "name is that of no consumer: '%.*s'",
                     (int)name.length, name.bytes);
 }
 

@@ -50,7 +50,7 @@ struct inv_events {
 inv_result inv_events_enter(inv_store *store, inv_error *error) {
     if (store->consumers == NULL)
         return inv_fail(error, INV_BAD_REQUEST, 0,
-                        "durability: 'memory' keeps no log, so there are no events");
+                        "durability 'memory' keeps no log, so there are no events");
     atomic_fetch_add_explicit(&store->parked, 1, memory_order_seq_cst); /* see wait_durable */
     inv_result result = INV_OK;
     if (atomic_load_explicit(&store->closing, memory_order_seq_cst) != 0)
