@@ -14,7 +14,7 @@ from posix.unistd cimport getpid
 
 cimport invcore
 from invcore cimport inv_event, inv_text
-from inventory._core cimport Store, raise_for, text_of, uuid_text
+from inventory._core cimport Handle, Store, raise_for, text_of, uuid_text
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *bytes, Py_ssize_t size, const char *on_error)
@@ -46,12 +46,14 @@ cdef inline object text_or(inv_text text, bint is_uuid, object otherwise):
     return PyUnicode_DecodeUTF8(text.bytes, text.length, "replace")
 
 
-# no_gc_clear: freeing needs the environment, which the store holds
+# no_gc_clear: freeing needs the environment, which the handle owns. The store would not do to keep
+# it: the collector may take its handle from it first.
 @cython.no_gc_clear
 cdef class EventReader:
     """Reads events of one store from a position on. For one thread at a time; close() for any."""
 
     cdef Store store
+    cdef Handle handle
     cdef invcore.inv_events *events
     cdef dict skus, accounts, sellers, reasons
     cdef str store_id
@@ -84,6 +86,7 @@ cdef class EventReader:
         if self.events is not NULL:
             raise RuntimeError("an EventReader is opened once")
         self.store = store
+        self.handle = store._handle
         self.process = getpid()
         self.skus, self.accounts, self.sellers, self.reasons = {}, {}, {}, {}
         memset(&name, 0, sizeof(name))

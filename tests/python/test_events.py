@@ -141,7 +141,7 @@ class Life:
         )  # fmt: skip
         try:
             call(seller, sku, place)
-        except inventory.InventoryError:
+        except (inventory.InventoryError, IndexError):  # or there is nothing to choose from yet
             pass
 
     def new_id(self) -> str:
@@ -243,8 +243,10 @@ def test_a_copy_made_of_events_is_the_store(
             if step % 7 == 0:
                 clock.advance(moments.choice([1, 50, 400]))
             if step % 60 == 59:
+                inv.barrier()  # expiries are no call's: nobody has waited for them
                 for event in consumer.events():
-                    copy.apply(event)
+                    if event.position > copy.at:
+                        copy.apply(event)
                 if moments.random() < 0.5:
                     consumer.acknowledge(event)
                 copy.check(inv)
@@ -253,6 +255,7 @@ def test_a_copy_made_of_events_is_the_store(
                 again = [event.position for event in consumer.events()]
                 assert not again or again[-1] == copy.at
         ids = life.ids
+        inv.barrier()
         for event in inv.events(after=copy.at):
             copy.apply(event)
         consumer.acknowledge(copy.at[0])
@@ -346,8 +349,8 @@ CHILD = """
         out = open(done, "a")
         for event in consumer.events(follow=True):
             out.write(f"{event.lsn} {event.index} {event.type} {event.reservation_id}\\n")
+            out.flush()
             if event.lsn // 4 % 10 == 0:
-                out.flush()
                 consumer.acknowledge(event)
                 out.write(f"acknowledged {event.lsn} {event.index}\\n")
                 out.flush()
@@ -389,6 +392,8 @@ def test_a_killed_consumer_goes_on_without_a_gap(tmp_path: Path) -> None:
         assert ended is None, "the child ended by itself"
         seen, acknowledged = read_ledger(done)
         with inventory.open(path, **options) as inv:
+            wait_for(lambda inv=inv: inv.metrics().live_holds == 0)  # all lapse
+            inv.barrier()
             lsn, index = position
             after: Any = {"after_lsn": lsn} if index is None else {"after": (lsn, index)}
             there = list(inv.events(**after))
@@ -525,9 +530,11 @@ def test_a_reader_outlives_its_store_and_does_nothing(shop: inventory.Inventory)
     events, idle = shop.events(), shop.events()
     next(events)
     shop.close()
-    assert len(list(events)) == 3  # what it had read ahead
+    assert len(list(itertools.islice(events, 3))) == 3  # what it had read ahead
     with pytest.raises(inventory.StoreClosed):
         next(idle)
+    with pytest.raises(inventory.StoreClosed):
+        next(events)
     del events, idle, shop
 
 
@@ -699,7 +706,7 @@ def test_on_the_command_line(shop: inventory.Inventory, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert [msgspec.json.decode(line, type=Event) for line in found.output.splitlines()] == every
     found = CliRunner().invoke(main, ["events", path, "--after", str(every[1].lsn), "--limit", "1"])
-    assert found.exit_code == 0 and "reservation.committed  cart  -> ALLOCATED" in found.output
+    assert found.exit_code == 0 and "cart  -> ALLOCATED  COMMIT 3" in found.output
     assert found.output.count("\n") == 1
     found = CliRunner().invoke(
         main, ["events", path, "--cloudevents", "--source", "/s", "--type-prefix", "p."]
@@ -741,11 +748,12 @@ def test_asyncio(tmp_path: Path) -> None:
             # Many followers keep nobody waiting.
             waiting = [asyncio.create_task(one(inv)) for _ in range(50)]
             await asyncio.sleep(0.1)
-            await asyncio.to_thread(time.sleep, 0)
+            await asyncio.to_thread(time.sleep, 0)  # the usual threads are free
             await inv.receive("CUP", "LON", 1)
             assert await asyncio.gather(*waiting) == ["CUP"] * 50
             await consumer.remove()
             assert await inv.consumers() == []
+            assert (await anext(events)).lines[0].sku == "CUP"
             pending = asyncio.create_task(anext(events))
             await asyncio.sleep(0.05)
         with pytest.raises(inventory.StoreClosed):
