@@ -268,8 +268,10 @@ def test_a_copy_made_of_events_is_the_store(
     assert copy.count > 1000 and len({s for s in copy.states.values()}) >= 5
 
 
-def follow(inv: inventory.Inventory, copy: Copy, failures: list[BaseException]) -> None:
-    consumer = inv.consumer("follower")
+def follow(
+    inv: inventory.Inventory, name: str, copy: Copy, failures: list[BaseException]
+) -> None:
+    consumer = inv.consumer(name)
     try:
         with consumer.events(follow=True) as events:
             for event in events:
@@ -298,7 +300,8 @@ def test_followers_while_threads_write_and_the_log_is_trimmed(
                 life.step()
 
         followers = [
-            threading.Thread(target=follow, args=(inv, copy, failures)) for copy in copies
+            threading.Thread(target=follow, args=(inv, f"follower-{i}", copy, failures))
+            for i, copy in enumerate(copies)
         ]
         writers = [threading.Thread(target=live, args=(life,)) for life in lives]
         for thread in followers + writers:
