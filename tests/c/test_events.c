@@ -5,6 +5,7 @@
  * and beyond.
  */
 #include <pthread.h>
+#include <time.h>
 
 #include "shop.h"
 #include "../../src/invcore/base/inv_env.h"
@@ -763,7 +764,7 @@ static void *follow(void *argument) {
                 result = inv_store_consumer_acknowledge(s.store, shop_text(me->name), event.lsn,
                                                         event.index, &error);
         } else if (result == INV_OK) {
-            result = inv_events_fill(events, 1000, &ready, &error);
+            result = inv_events_fill(events, 30000, &ready, &error); /* or until it is woken */
         }
     }
     CHECK_EQ(result, INV_STORE_CLOSED);
@@ -802,8 +803,12 @@ INV_TEST(followers_see_all_while_others_write_and_the_log_is_trimmed) {
     _Atomic uint32_t word = 0;
     inv_futex_wait(&word, 0, 500);
     inv_error error = {0};
+    struct timespec began, ended;
+    clock_gettime(CLOCK_MONOTONIC, &began);
     CHECK_EQ(inv_store_close(s.store, &error), INV_OK);
     for (uint32_t i = 0; i < 5; i++) pthread_join(threads[i], NULL);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    CHECK(ended.tv_sec - began.tv_sec < 15); /* close() ends their waits */
     for (uint32_t i = 0; i < 2; i++) CHECK_EQ(followers[i].count, 2 * each);
     inv_store_destroy(s.store);
     s.store = NULL;

@@ -541,6 +541,21 @@ def test_a_reader_outlives_its_store_and_does_nothing(shop: inventory.Inventory)
     del events, idle, shop
 
 
+def test_a_follower_hurries_no_sync(tmp_path: Path) -> None:
+    """Who waits for events waits for the sync that comes anyway: writers must not feel it."""
+    with inventory.open(
+        tmp_path / "s", segment_bytes=SEGMENT_BYTES, durability="interval", interval_ms=500
+    ) as inv:
+        thread = threading.Thread(target=inv.events(follow=True, timeout_s=1.5).batch,
+                                  args=(1_000_000,), kwargs={"timeout_s": 1.5})  # fmt: skip
+        thread.start()
+        before, end_s = inv.metrics().groups, time.monotonic() + 1
+        while time.monotonic() < end_s:
+            inv.receive("MUG", "LON", 1)
+        assert inv.metrics().groups - before <= 4
+        thread.join()
+
+
 # ---- consumers -----------------------------------------------------------------------------------
 
 
