@@ -145,8 +145,8 @@ cdef class EventReader:
         cdef inv_event event
         cdef invcore.inv_error error
         cdef invcore.inv_result code
-        cdef invcore.bool more, ready = True
-        cdef uint32_t slice_ms
+        cdef invcore.bool more = False, ready = True
+        cdef uint32_t slice_ms = 0
         memset(&error, 0, sizeof(error))
         while len(found) < most and not self.closing and not self.ended:
             code = invcore.inv_events_next(self.events, &event, &more, &error)

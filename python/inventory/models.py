@@ -418,8 +418,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     ``(lsn, index)`` is its place in the one order of everything: ``lsn`` is the end of the change's
     log entry, the lsn its call answered; ``index`` counts the events of that entry. ``now_unix_ms``
     is the engine time of the decision. ``state`` is the reservation's after the whole entry,
-    ``None`` when it is about none; ``expires_at_unix_ms`` a deadline that this change set; ``whole``
-    says that a call named no lines. ``store_id`` is the UUID of the store.
+    ``None`` when it is about none; ``expires_at_unix_ms`` a deadline that this change set;
+    ``whole`` says that a call named no lines. ``store_id`` is the UUID of the store.
 
     >>> with inventory.open(path) as shop:
     ...     change = shop.receive("MUG", "LON", 5)

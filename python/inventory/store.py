@@ -347,9 +347,7 @@ class Inventory(BatchStore):
         """
         from .events import Events
 
-        return Events(
-            self, after=_position(after_lsn, after), follow=follow, timeout_s=timeout_s
-        )
+        return Events(self, after=_position(after_lsn, after), follow=follow, timeout_s=timeout_s)
 
     def consumer(self, name: str, *, after_lsn: int = 0) -> Consumer:
         """Read events as a consumer whose position the store keeps; make it if it is new.
@@ -505,9 +503,7 @@ def _path_bytes(path: str | os.PathLike[str] | None) -> bytes | None:
     return os.fsencode(text)
 
 
-def _position(
-    after_lsn: int, after: Event | tuple[int, int] | None
-) -> tuple[int, int | None]:
+def _position(after_lsn: int, after: Event | tuple[int, int] | None) -> tuple[int, int | None]:
     """A position as ``(lsn, index)``; index ``None`` is behind all events of that entry."""
     lsn, index = _whole("after_lsn", after_lsn), None
     if after is None:

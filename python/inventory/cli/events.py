@@ -68,8 +68,8 @@ def events(
         proven, end = inv.recovery.durable_proven, inv.recovery.lsn_end
     if proven < end:
         click.echo(
-            f"the log above lsn {proven} ({end - proven:,} bytes) is not proven to be on disk; open "
-            "the store for writing to make sure of it",
+            f"the log above lsn {proven} ({end - proven:,} bytes) is not proven to be on disk; "
+            "open the store for writing to make sure of it",
             err=True,
         )
 
