@@ -742,6 +742,43 @@ static void *write_some(void *argument) {
     return NULL;
 }
 
+static void *wait_for_one(void *argument) {
+    inv_events *events = argument;
+    inv_error error = {0};
+    inv_event event;
+    bool more = false, ready;
+    inv_result result = INV_OK;
+    while (result == INV_OK && !more) {
+        result = inv_events_next(events, &event, &more, &error);
+        if (result == INV_OK && !more) result = inv_events_fill(events, 30000, &ready, &error);
+    }
+    CHECK(more && event.type == INV_EVENT_STOCK_RECEIVED);
+    return NULL;
+}
+
+/* Nobody else waits for the sync: it wakes the one who waits for its events. */
+INV_TEST(a_group_commit_wakes_a_follower) {
+    shop_start(&s, true);
+    void (*loop)(inv_store *) = inv_store_run_flusher;
+    uint64_t one = 1;
+    pthread_t flusher, reader;
+    inv_events *events = open_after(inv_wal_durable(&s.store->wal), INV_EVENT_INDEX_ALL);
+    struct timespec began, ended;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    pthread_create(&flusher, NULL, run_loop, &loop);
+    pthread_create(&reader, NULL, wait_for_one, events);
+    _Atomic uint32_t word = 0;
+    inv_futex_wait(&word, 0, 200); /* it waits by now, or it will find the event at once */
+    (void)write_some(&one);
+    pthread_join(reader, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    CHECK(ended.tv_sec - began.tv_sec < 15);
+    inv_events_close(events);
+    shop_shut(&s);
+    pthread_join(flusher, NULL);
+    shop_end(&s);
+}
+
 typedef struct follower {
     const char *name;
     uint64_t count, last;

@@ -21,7 +21,7 @@ _LINES_AT_ONCE = 256
     cls=Command,
     examples=[
         "inventory events shop.inv",
-        "inventory events shop.inv --after 81920 --limit 100 --json",
+        "inventory events shop.inv --after 4096 --limit 100 --json",
         "inventory events shop.inv --cloudevents --type-prefix com.example.",
     ],
 )
