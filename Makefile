@@ -63,7 +63,7 @@ bench-smoke: $(STAMPS)/package $(STAMPS)/bench ## run every bench for a moment, 
 	@$(BUILD_C)
 	@$(PY) bench/report.py --smoke
 
-EXTENSIONS := _core _aio _batch _walk
+EXTENSIONS := _core _aio _batch _walk _events
 
 # Names that Cython adds to a module or a class: no stub has them.
 CYTHON_OWN := '.*\.__test__' '.*\.__pyx_.*' '.*\.__(reduce|setstate)_cython__'

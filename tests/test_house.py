@@ -439,6 +439,8 @@ def test_wheel_carries_the_packages(wheel_names: list[str]) -> None:
         r"inventory/_batch\.pyi",
         r"inventory/_walk\.[^/]*\.?so",
         r"inventory/_walk\.pyi",
+        r"inventory/_events\.[^/]*\.?so",
+        r"inventory/_events\.pyi",
         r"inventory/py\.typed",
         r"inventory_server/__init__\.py",
         r"inventory_engine-[^/]+\.dist-info/licenses/LICENSE",

@@ -12,9 +12,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import errors, log, models
+from . import errors, events, log, models
 from .errors import (
     BadRequest,
+    EventsTrimmed,
     Expired,
     IdempotencyMismatch,
     InsufficientStock,
@@ -25,6 +26,7 @@ from .errors import (
     UnknownSku,
 )
 from .models import (
+    Event,
     Line,
     Reservation,
     ReservationLine,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadRequest",
+    "Event",
+    "EventsTrimmed",
     "Expired",
     "IdempotencyMismatch",
     "InsufficientStock",
@@ -62,6 +66,7 @@ __all__ = [
     "VerifyReport",
     "aio",
     "errors",
+    "events",
     "fsck",
     "log",
     "models",

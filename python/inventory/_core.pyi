@@ -48,6 +48,7 @@ class Handle:
         restart_grace_ms: int,
         segments_ahead_max: int,
         snapshot_log_bytes: int,
+        consumer_log_bytes_max: int,
         read_only: bool,
         upto_lsn: int,
         accept_loss_lsn: int,

@@ -344,8 +344,9 @@ cdef class Handle:
     def open(self, *, bytes path, Memory memory, object clock_unix_ms, int durability,
              uint32_t interval_ms, uint64_t segment_bytes, uint64_t id_retention_ms,
              uint64_t ended_ids_max, uint64_t default_ttl_ms, uint64_t restart_grace_ms,
-             uint32_t segments_ahead_max, uint64_t snapshot_log_bytes, bint read_only,
-             uint64_t upto_lsn, uint64_t accept_loss_lsn):
+             uint32_t segments_ahead_max, uint64_t snapshot_log_bytes,
+             uint64_t consumer_log_bytes_max, bint read_only, uint64_t upto_lsn,
+             uint64_t accept_loss_lsn):
         """Open or create the store; recover first. Called once."""
         cdef invcore.inv_options options
         cdef invcore.inv_error error
@@ -379,6 +380,7 @@ cdef class Handle:
         options.restart_grace_ms = restart_grace_ms
         options.segments_ahead_max = segments_ahead_max
         options.snapshot_log_bytes = snapshot_log_bytes
+        options.consumer_log_bytes_max = consumer_log_bytes_max
         options.read_only = read_only
         options.upto_lsn = upto_lsn
         options.accept_loss_lsn = accept_loss_lsn
@@ -1509,7 +1511,8 @@ cdef class Store:
             found.replayed, found.expired, found.ended_ids, found.live_holds, found.now_unix_ms,
             found.lag_ms, found.id_window_ms, found.segments_ready, found.segment_waits,
             found.probe_max, found.bytes_in_use, found.snapshots, found.snapshot_failures,
-            found.snapshot_lsn, found.snapshot_bytes, found.snapshot_ns)
+            found.snapshot_lsn, found.snapshot_bytes, found.snapshot_ns, found.consumers,
+            found.consumers_cut_off, found.consumer_lag_bytes)
 
     def snapshot(self, *, object timeout_s=3600):
         """Write the whole store to its directory while it goes on, and trim the log by it.

@@ -28,6 +28,7 @@ _Call = Callable[..., Coroutine[Any, Any, Any]]
 _READS = frozenset({"availability", "metrics", "reservation"})
 _IN_THREAD = frozenset({"barrier", "snapshot", "verify"})
 _WALKS = frozenset({"reservations", "rows"})
+_BY_HAND = frozenset({"close", "consumer", "events"})  # in aio.py
 
 
 class Operations:
@@ -99,5 +100,5 @@ def _coroutine(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _operation in inspect.getmembers(store.Inventory, callable):
-    if not _name.startswith("_") and _name != "close":
+    if not _name.startswith("_") and _name not in _BY_HAND:
         setattr(Operations, _name, _coroutine(_name, _operation))

@@ -12,6 +12,7 @@ from . import store
 from ._aio import Port
 from .export import ReservationChunk, RowChunk
 from .models import (
+    ConsumerInfo,
     Line,
     Metrics,
     PolicyChange,
@@ -285,6 +286,7 @@ class Operations:
     def reservations(
         self, *, ended: bool = False, chunk_rows: int = ...
     ) -> AsyncIterator[ReservationChunk]: ...
+    async def consumers(self) -> list[ConsumerInfo]: ...
     async def to_arrow(
         self,
         what: Literal["rows", "reservations"] = "rows",

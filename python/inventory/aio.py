@@ -27,14 +27,15 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import store
+from . import events, store
 from ._aio import Notifier, Port
 from ._coroutines import Operations
 from .errors import InventoryError
-from .models import Recovery
+from .models import ConsumerInfo, Event, Recovery
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,7 +43,11 @@ if TYPE_CHECKING:
     from .store import Durability
     from .testing import ManualClock, MemoryStorage
 
-__all__ = ["Inventory", "Opening", "open"]
+__all__ = ["Consumer", "Events", "Inventory", "Opening", "open"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_BATCH_MOST = 1000  # events handed to the loop at once
+_WAIT_SLICE_S = 0.25  # for which a thread waits for events; then it asks whether to go on
 
 
 def open(
@@ -58,6 +63,7 @@ def open(
     default_ttl_ms: int = 600_000,
     restart_grace_ms: int = 10_000,
     snapshot_log_bytes: int = 1 << 30,
+    consumer_log_bytes_max: int = 4 << 30,
     strategy: str = "priority",
     read_only: bool = False,
     upto_lsn: int = 0,
@@ -91,6 +97,7 @@ def open(
             default_ttl_ms=default_ttl_ms,
             restart_grace_ms=restart_grace_ms,
             snapshot_log_bytes=snapshot_log_bytes,
+            consumer_log_bytes_max=consumer_log_bytes_max,
             strategy=strategy,
             read_only=read_only,
             upto_lsn=upto_lsn,
@@ -98,6 +105,14 @@ def open(
         )
 
     return Opening(open_store)
+
+
+def _documented(operation: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    def with_its_words(method: _Method) -> _Method:
+        method.__doc__ = operation.__doc__
+        return method
+
+    return with_its_words
 
 
 class Opening:
@@ -154,8 +169,8 @@ class Inventory(Operations):
     """An open store on event loops. Made by :func:`inventory.aio.open`.
 
     Its operations are those of :class:`inventory.Inventory` as coroutine functions: same names and
-    arguments, same results and errors, same durability; walks (``rows``, ``reservations``) are
-    asynchronous iterators. As an async context manager it closes itself.
+    arguments, same results and errors, same durability; walks (``rows``, ``reservations``) and
+    ``events`` are asynchronous iterators. As an async context manager it closes itself.
     """
 
     def __init__(self, inv: store.Inventory) -> None:
@@ -174,6 +189,25 @@ class Inventory(Operations):
     def recovery(self) -> Recovery:
         """What opening found in the log; known after closing too."""
         return self._inv.recovery
+
+    @_documented(store.Inventory.events)
+    def events(
+        self,
+        *,
+        after_lsn: int = 0,
+        after: Event | tuple[int, int] | None = None,
+        follow: bool = False,
+        timeout_s: float | None = None,
+    ) -> Events:
+        return Events(
+            lambda: self._inv.events(after_lsn=after_lsn, after=after, follow=follow),
+            follow=follow,
+            timeout_s=timeout_s,
+        )
+
+    @_documented(store.Inventory.consumer)
+    async def consumer(self, name: str, *, after_lsn: int = 0) -> Consumer:
+        return Consumer(await asyncio.to_thread(self._inv.consumer, name, after_lsn=after_lsn))
 
     async def close(self) -> None:
         """Refuse new calls, sync all, answer the calls in flight, and free the store.
@@ -226,3 +260,143 @@ class Inventory(Operations):
                     del self._ports[other]
             port = self._ports[loop] = Port(self._notifier, loop)
         return port
+
+
+class Events:
+    """An asynchronous iterator over events. Made by :meth:`Inventory.events`.
+
+    A thread of its own waits and reads; it begins with the first event asked for and ends with
+    :meth:`aclose`, the last event, or an error. Cancelling a wait for an event loses none: the next
+    one asked for is the one that was waited for. For one task at a time.
+    """
+
+    def __init__(
+        self, make: Callable[[], events.Events], *, follow: bool, timeout_s: float | None
+    ) -> None:
+        self._make = make
+        self._follow = follow
+        self._timeout_s = timeout_s
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: asyncio.Future[list[Event]] | None = None  # asked of the thread
+        self._source: events.Events | None = None
+        self._ready: list[Event] = []  # the next one last
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._ready:
+            self._ready = await self._wait()
+            self._ready.reverse()
+        if not self._ready:
+            await self.aclose()
+            raise StopAsyncIteration
+        return self._ready.pop()
+
+    async def _wait(self) -> list[Event]:
+        """The next events; none: that was all."""
+        loop = asyncio.get_running_loop()
+        give_up_s = None if self._timeout_s is None else loop.time() + self._timeout_s
+        while not self._closed:
+            if self._pending is None:
+                self._pending = self._ask(loop, give_up_s)
+            try:
+                found = await asyncio.shield(self._pending)
+            except InventoryError:
+                await self.aclose()
+                raise
+            self._pending = None
+            late = give_up_s is not None and loop.time() >= give_up_s
+            if found or late or not self._follow:
+                return found
+        return []
+
+    def _ask(
+        self, loop: asyncio.AbstractEventLoop, give_up_s: float | None
+    ) -> asyncio.Future[list[Event]]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="inventory-events")
+        wait_s = 0.0
+        if self._follow:
+            left_s = _WAIT_SLICE_S if give_up_s is None else give_up_s - loop.time()
+            wait_s = min(_WAIT_SLICE_S, max(0.0, left_s))
+        return loop.run_in_executor(self._pool, self._take, wait_s)
+
+    def _take(self, wait_s: float) -> list[Event]:
+        if self._source is None:
+            self._source = self._make()
+        return self._source.batch(_BATCH_MOST, timeout_s=wait_s)
+
+    async def aclose(self) -> None:
+        """Give no more, end the thread, and free the memory. A second one does nothing."""
+        self._closed = True
+        self._ready = []
+        if self._pending is not None:
+            self._pending.add_done_callback(_forget)
+            self._pending = None
+        if self._pool is not None:
+            self._pool.submit(self._end)
+            self._pool.shutdown(wait=False)
+            self._pool = None
+        if self._source is not None:  # a wait under way ends now
+            self._source.close()
+
+    def _end(self) -> None:
+        if self._source is not None:
+            self._source.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _forget(asked: asyncio.Future[list[Event]]) -> None:
+    """Nobody waits for it any more: what went wrong is nobody's news."""
+    if not asked.cancelled():
+        asked.exception()
+
+
+class Consumer:
+    """A reader of events whose position the store keeps, as :class:`inventory.events.Consumer`.
+    Made by :meth:`Inventory.consumer`."""
+
+    def __init__(self, consumer: events.Consumer) -> None:
+        self._consumer = consumer
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._consumer.name
+
+    async def info(self) -> ConsumerInfo:
+        """Position, lag and state at present. Raises BadRequest when it was removed."""
+        return await asyncio.to_thread(lambda: self._consumer.info)
+
+    def events(self, *, follow: bool = False, timeout_s: float | None = None) -> Events:
+        """Read events behind the acknowledged position: an asynchronous iterator."""
+        return Events(
+            lambda: self._consumer.events(follow=follow), follow=follow, timeout_s=timeout_s
+        )
+
+    async def acknowledge(self, done: Event | int) -> None:
+        """Say that an event and all before it are worked off. Durable when it returns."""
+        await asyncio.to_thread(self._consumer.acknowledge, done)
+
+    async def reset(self, *, after_lsn: int = 0) -> None:
+        """Place the consumer anew, forward or back: the only way on for one that was cut off."""
+        await asyncio.to_thread(self._consumer.reset, after_lsn=after_lsn)
+
+    async def remove(self) -> None:
+        """Forget the consumer: nothing is kept for it any more."""
+        await asyncio.to_thread(self._consumer.remove)
+
+    def __repr__(self) -> str:
+        return f"<inventory.aio.Consumer {self.name!r}>"

@@ -20,6 +20,7 @@
     |   |-- UnknownReservation      20  reservation_id
     |   |-- UnknownSku              21  sku
     |   `-- UnknownLocation         22  location
+    |-- EventsTrimmed               23  lsn, lsn_end
     |-- BadRequest (ValueError)     30  field, figure, limit
     |-- IdempotencyMismatch         31  fields
     |-- OverCommit                  32  remaining
@@ -66,6 +67,7 @@ __all__ = [
     "CasFailed",
     "Code",
     "DiskFull",
+    "EventsTrimmed",
     "Expired",
     "Forbidden",
     "FormatUnknown",
@@ -317,6 +319,21 @@ class UnknownLocation(Unknown):
 
     def _explain(self) -> str:
         return f"no location {self.location!r}; receive() or set_policy() creates one"
+
+
+class EventsTrimmed(InventoryError):
+    """Events asked for are no longer in the log: those above ``lsn``, up to ``lsn_end``, the oldest
+    position there is. A consumer that was cut off raises it until it is reset."""
+
+    detail_names = ("lsn", "lsn_end")
+    lsn: int = 0
+    lsn_end: int = 0
+
+    def _explain(self) -> str:
+        return (
+            f"events above lsn {self.lsn} up to {self.lsn_end} are no longer in the log. Take the "
+            f"present figures from the store, then go on after lsn {self.lsn_end}"
+        )
 
 
 # ---- the request is wrong -----------------------------------------------------------------------
@@ -593,6 +610,7 @@ CODES: dict[int, Code] = {
         Code(20, "UNKNOWN_RESERVATION", 404, UnknownReservation),
         Code(21, "UNKNOWN_SKU", 404, UnknownSku),
         Code(22, "UNKNOWN_LOCATION", 404, UnknownLocation),
+        Code(23, "EVENTS_TRIMMED", 410, EventsTrimmed),
         Code(30, "BAD_REQUEST", 422, BadRequest),
         Code(31, "IDEMPOTENCY_MISMATCH", 422, IdempotencyMismatch),
         Code(32, "OVER_COMMIT", 422, OverCommit),

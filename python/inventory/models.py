@@ -12,12 +12,16 @@ place in ``_core.pyx`` that fills it (a test holds both together).
 
 from __future__ import annotations
 
+import datetime
 import enum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 __all__ = [
+    "ConsumerInfo",
+    "Event",
+    "EventLine",
     "Line",
     "LogEntry",
     "LogLine",
@@ -324,7 +328,8 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     ``now_unix_ms`` is engine time (the lowest of all stripes), ``lag_ms`` how far it is behind the
     clock; ``id_window_ms`` is how long ended ids are really known at present. ``snapshot_lsn`` is
     where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
-    the last one taken since opening.
+    the last one taken since opening. ``consumer_lag_bytes`` is what the slowest consumer that is
+    not cut off has not acknowledged; ``consumers_cut_off`` counts since opening.
     """
 
     lsn_appended: int
@@ -353,6 +358,9 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     snapshot_lsn: int
     snapshot_bytes: int
     snapshot_ns: int
+    consumers: int
+    consumers_cut_off: int
+    consumer_lag_bytes: int
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -433,3 +441,110 @@ class LogTail(msgspec.Struct, frozen=True, gc=False):
     durable: int
     torn_bytes: int
     torn_records: int
+
+
+class EventLine(msgspec.Struct, frozen=True, gc=False):
+    """What one line of an event did to one stock row.
+
+    ``op`` and ``qty`` as in :class:`LogLine`; the deltas are the same in figures: add them to a
+    copy of the row. ``location`` is ``None`` when a policy is of the whole SKU, and then ``qty`` is
+    its ``safety_stock``.
+    """
+
+    sku: str
+    location: str | None
+    qty: int
+    op: str
+    on_hand_delta: int
+    held_delta: int
+    allocated_delta: int
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One change of the store, durable when it is seen: see docs/events.md.
+
+    ``(lsn, index)`` is its place in the one order of everything: ``lsn`` is the end of the change's
+    log entry, the lsn its call answered; ``index`` counts the events of that entry. ``now_unix_ms``
+    is the engine time of the decision. ``state`` is the reservation's after the whole entry,
+    ``None`` when it is about none; ``expires_at_unix_ms`` a deadline that this change set;
+    ``whole`` says that a call named no lines. ``store_id`` is the UUID of the store.
+
+    >>> with inventory.open(path) as shop:
+    ...     change = shop.receive("MUG", "LON", 5)
+    ...     event = next(shop.events())
+    >>> event.type, event.lsn == change.lsn, event.lines[0].on_hand_delta
+    ('stock.received', True, 5)
+    """
+
+    type: str
+    lsn: int
+    index: int
+    now_unix_ms: int
+    seller: str
+    account: str
+    reservation_id: str | None
+    op_id: str | None
+    reason: str
+    reference: str
+    state: State | None
+    expires_at_unix_ms: int | None
+    whole: bool
+    lines: tuple[EventLine, ...]
+    store_id: str
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """``(lsn, index)``: give it to ``events(after=...)`` to go on behind this event."""
+        return self.lsn, self.index
+
+    def to_cloudevent(self, *, source: str | None = None, type_prefix: str = "") -> dict[str, Any]:
+        """Wrap the event as a CloudEvent 1.0, in its JSON format's terms.
+
+        Args:
+            source: a URI-reference of who says so; ``None`` is ``urn:uuid:`` and the store's UUID.
+            type_prefix: put in front of ``type``, such as ``"com.example."``.
+
+        Returns:
+            A dict that a JSON encoder takes. ``id`` is unique in the world and the same whenever
+            the event is read; ``sequence`` sorts as the events do; ``data`` is the event.
+
+        >>> with inventory.open(path) as shop:
+        ...     hold = shop.receive("MUG", "LON", 5)
+        ...     cloud = next(shop.events()).to_cloudevent(type_prefix="com.example.")
+        >>> cloud["type"], cloud["subject"]
+        ('com.example.stock.received', 'MUG')
+        """
+        subject = self.reservation_id
+        if subject is None and self.lines:
+            subject = self.lines[0].sku
+        return {
+            "specversion": "1.0",
+            "id": f"{self.store_id}/{self.lsn}/{self.index}",
+            "source": source if source is not None else f"urn:uuid:{self.store_id}",
+            "type": type_prefix + self.type,
+            "time": _rfc3339(self.now_unix_ms),
+            "datacontenttype": "application/json",
+            "sequence": f"{self.lsn:020}.{self.index:05}",
+            **({"subject": subject} if subject is not None else {}),
+            "data": msgspec.to_builtins(self),
+        }
+
+
+def _rfc3339(unix_ms: int) -> str:
+    moment = datetime.datetime.fromtimestamp(unix_ms // 1000, datetime.timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03}Z"
+
+
+class ConsumerInfo(msgspec.Struct, frozen=True, gc=False):
+    """A consumer of events: how far it has acknowledged, and what is still before it.
+
+    ``state`` is ``"live"``, ``"cut_off"`` (it has missed events and must be reset) or ``"damaged"``
+    (its file can't be read; likewise). ``index`` is ``None`` when all events of the entry that ends
+    at ``lsn`` are acknowledged. ``lag_bytes`` is durable log that it has not acknowledged.
+    """
+
+    name: str
+    state: str
+    lsn: int
+    index: int | None
+    lag_bytes: int

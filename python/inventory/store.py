@@ -21,7 +21,7 @@ from ._batch import BatchStore
 from ._core import Handle
 from ._walk import fsck_files
 from .errors import BadRequest, InventoryError
-from .models import FsckReport, Recovery, VerifyReport
+from .models import Event, FsckReport, Recovery, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     import pyarrow
     from typing_extensions import Self
 
+    from .events import Consumer, Events
     from .export import ReservationChunk, RowChunk
+    from .models import ConsumerInfo
     from .testing import ManualClock, MemoryStorage
 
     Durability: TypeAlias = Literal["durable", "interval", "memory"]
@@ -57,6 +59,7 @@ def open(
     default_ttl_ms: int = 600_000,
     restart_grace_ms: int = 10_000,
     snapshot_log_bytes: int = 1 << 30,
+    consumer_log_bytes_max: int = 4 << 30,
     strategy: str = "priority",
     read_only: bool = False,
     upto_lsn: int = 0,
@@ -83,6 +86,8 @@ def open(
         snapshot_log_bytes: after so much new log a snapshot is taken, and the log trimmed by it;
             1 GiB, so that opening replays for some seconds at most. 0: only when ``snapshot()`` is
             called.
+        consumer_log_bytes_max: log that trimming leaves for a consumer of events who has not
+            acknowledged it; one that is further behind is cut off. 4 GiB.
         strategy: how a line without location finds one. This release knows ``"priority"``: order of
             first use.
         read_only: recover in memory, write nothing, refuse changes.
@@ -140,6 +145,7 @@ def open(
         default_ttl_ms=_whole("default_ttl_ms", default_ttl_ms),
         restart_grace_ms=_whole("restart_grace_ms", restart_grace_ms),
         snapshot_log_bytes=_whole("snapshot_log_bytes", snapshot_log_bytes),
+        consumer_log_bytes_max=_whole("consumer_log_bytes_max", consumer_log_bytes_max),
         segments_ahead_max=8 if storage is None else 1,
         read_only=_flag("read_only", read_only),
         upto_lsn=_whole("upto_lsn", upto_lsn),
@@ -341,6 +347,92 @@ class Inventory(BatchStore):
 
         return export.to_arrow(self, what, chunk_rows, ended)
 
+    def events(
+        self,
+        *,
+        after_lsn: int = 0,
+        after: Event | tuple[int, int] | None = None,
+        follow: bool = False,
+        timeout_s: float | None = None,
+    ) -> Events:
+        """Read what happened, change by change, in order and without a gap.
+
+        Args:
+            after_lsn: events above this lsn; 0: from the oldest that the log still has.
+            after: in its stead, behind this event or its position ``(lsn, index)``.
+            follow: go on with what happens from now on. Else the events end with what was durable
+                at the call.
+            timeout_s: of ``follow``: end when for so long nothing happened. ``None``: never.
+
+        Returns:
+            An Events: an iterator of :class:`Event` for one thread at a time, and a context
+            manager. It slows no change down.
+
+        Raises:
+            EventsTrimmed: what follows the position is no longer in the log (also while
+            iterating). BadRequest: no log, or it does not reach so far. LogCorrupt (while
+            iterating: damage below what was durable), IoError, NoMemory, StoreClosed, StoreFailed,
+            TypeError.
+
+        Durability: an event is seen when it is durable, in every mode.
+
+        >>> with inventory.open(path) as shop:
+        ...     hold = shop.receive("MUG", "LON", 5)
+        ...     hold = shop.reserve("MUG", 2, reservation_id="cart-1")
+        ...     [event.type for event in shop.events()]
+        ['stock.received', 'reservation.held']
+        """
+        from .events import Events
+
+        return Events(self, after=_position(after_lsn, after), follow=follow, timeout_s=timeout_s)
+
+    def consumer(self, name: str, *, after_lsn: int = 0) -> Consumer:
+        """Read events as a consumer whose position the store keeps; make it if it is new.
+
+        Args:
+            name: 1 to 32 of ``a-z``, ``0-9``, ``.`` and ``-``, the first a letter or digit. There
+                can be 64 consumers.
+            after_lsn: of a new one: it begins behind this lsn; 0: with the oldest event there is.
+
+        Returns:
+            A Consumer.
+
+        Raises:
+            BadRequest, EventsTrimmed, LimitExceeded, Forbidden (new, in a store opened read-only),
+            DiskFull, IoError, StoreClosed, StoreFailed, TypeError.
+
+        Durability: a new one is on disk when this returns.
+
+        >>> with inventory.open(path) as shop:
+        ...     index = shop.consumer("search-index")
+        ...     change = shop.receive("MUG", "LON", 5)
+        ...     for event in index.events():
+        ...         index.acknowledge(event)
+        ...     index.position == (change.lsn, 0)
+        True
+        """
+        from .events import Consumer
+
+        return Consumer(self, name, after_lsn=_whole("after_lsn", after_lsn))
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """Look at all consumers: position, lag in bytes of log, and whether one was cut off.
+
+        Returns:
+            A list of ConsumerInfo, by name.
+
+        Raises:
+            StoreClosed.
+
+        >>> with inventory.open(path) as shop:
+        ...     reader = shop.consumer("search-index")
+        ...     [(info.name, info.state) for info in shop.consumers()]
+        [('search-index', 'live')]
+        """
+        from .events import consumers
+
+        return consumers(self)
+
     def close(self) -> None:
         """Refuse new calls, wait for those inside, sync all, and free the store.
 
@@ -446,6 +538,20 @@ def _path_bytes(path: str | os.PathLike[str] | None) -> bytes | None:
     if not text or "\0" in text:
         raise BadRequest("path: empty, or with a NUL in it", field="path")
     return os.fsencode(text)
+
+
+def _position(after_lsn: int, after: Event | tuple[int, int] | None) -> tuple[int, int | None]:
+    """A position as ``(lsn, index)``; index ``None`` is behind all events of that entry."""
+    lsn, index = _whole("after_lsn", after_lsn), None
+    if after is None:
+        return lsn, index
+    if lsn:
+        raise BadRequest("after: give it or after_lsn, not both", field="after")
+    if isinstance(after, Event):
+        return after.position
+    if not isinstance(after, tuple) or len(after) != 2:
+        raise TypeError("after must be an Event or (lsn, index)")
+    return _whole("after[0]", after[0]), _whole("after[1]", after[1], (1 << 32) - 2)
 
 
 def _whole(field: str, value: int, limit: int = (1 << 63) - 1) -> int:

@@ -60,7 +60,7 @@ extern "C" {
 #define INV_LOCATION_NONE 0xFFFFu   /* as a location number: none given, the engine chooses */
 #define INV_NUMBER_NONE 0xFFFFFFFFu /* as a sku or account number: no such name */
 
-/* ---- result codes: the numbers of SEMANTICS.md section 7 (55 and 56 are additions) ----------- */
+/* ---- result codes: the numbers of SEMANTICS.md section 7 (23, 55 and 65 are additions) ------- */
 typedef enum inv_result {
     INV_OK = 0,
     INV_REPLAYED = 1,
@@ -77,6 +77,7 @@ typedef enum inv_result {
     INV_UNKNOWN_RESERVATION = 20,
     INV_UNKNOWN_SKU = 21,
     INV_UNKNOWN_LOCATION = 22,
+    INV_EVENTS_TRIMMED = 23, /* events asked for are no longer in the log */
     INV_BAD_REQUEST = 30,
     INV_IDEMPOTENCY_MISMATCH = 31,
     INV_OVER_COMMIT = 32,
@@ -172,6 +173,8 @@ typedef struct inv_options {
     uint32_t segments_ahead_max; /* prepared segments kept ready, 1 to 8; default 8 */
     uint64_t snapshot_log_bytes; /* of new log after which a snapshot is taken; 0: only when asked
                                     for; at most 1 PiB; default 1 GiB */
+    uint64_t consumer_log_bytes_max; /* a consumer further behind is cut off rather than kept log
+                                        for; at most 1 PiB; default 4 GiB */
     bool read_only;              /* recover in memory, write nothing, refuse changes */
     uint64_t upto_lsn;           /* with read_only: the state at this lsn; 0: at the log's end */
     uint64_t accept_loss_lsn;    /* an operator's word that a log damaged here ends here, whatever
@@ -500,6 +503,9 @@ typedef struct inv_metrics {
     uint64_t snapshots, snapshot_failures; /* taken and failed since opening */
     uint64_t snapshot_lsn;                 /* start of the newest; 0: none */
     uint64_t snapshot_bytes, snapshot_ns;  /* of the last one taken; 0: none since opening */
+    uint64_t consumers;                    /* there are, those cut off included */
+    uint64_t consumers_cut_off;            /* since opening */
+    uint64_t consumer_lag_bytes;           /* of the one furthest behind that is not cut off */
 } inv_metrics;
 
 void inv_store_metrics(inv_store *store, inv_metrics *out);
@@ -590,6 +596,142 @@ typedef struct inv_walk_holds {
  * INV_LINE_COUNT_MAX lines. */
 INV_MUST_USE inv_result inv_store_walk_reservations(inv_store *store, inv_walk *walk, bool ended,
                                                     inv_walk_holds *out);
+
+/* ---- events: the log of an open store, change by change ----------------------------------------
+ *
+ * Every change that is durable, in the order of the log: what a reader is given stays true, whatever
+ * happens to the machine. Reading takes no lock that a change may want, and it makes no group commit
+ * come sooner or later. docs/events.md says what each type means.
+ *
+ * AN EVENT is (lsn, index): the end of the log entry that it is of, and which of that entry's events.
+ * An entry has one, except a commit that gives the rest back: its committed units are event 0, its
+ * released ones event 1. The same position gives the same event, whoever reads it from where.
+ *
+ * A READER belongs to one thread at a time, and needs memory for one log record at its largest (1
+ * MiB). inv_events_next takes from what is in memory; when that has come to its end, inv_events_fill
+ * reads on, and waits if there is nothing more yet. */
+typedef struct inv_events inv_events;
+
+typedef enum inv_event_type {
+    INV_EVENT_RESERVATION_HELD = 1,
+    INV_EVENT_RESERVATION_COMMITTED = 2,
+    INV_EVENT_RESERVATION_SHIPPED = 3,
+    INV_EVENT_RESERVATION_RELEASED = 4,
+    INV_EVENT_RESERVATION_CANCELLED = 5,
+    INV_EVENT_RESERVATION_EXTENDED = 6,
+    INV_EVENT_RESERVATION_EXPIRED = 7,
+    INV_EVENT_RESERVATION_TOMBSTONED = 8, /* released before it was ever reserved */
+    INV_EVENT_STOCK_RECEIVED = 9,
+    INV_EVENT_STOCK_ISSUED = 10,
+    INV_EVENT_STOCK_ADJUSTED = 11,
+    INV_EVENT_STOCK_COUNTED = 12,
+    INV_EVENT_POLICY_CHANGED = 13
+} inv_event_type;
+
+#define INV_EVENT_INDEX_ALL 0xFFFFFFFFu /* of a position: behind all events of that entry */
+
+typedef struct inv_event_line {
+    uint32_t sku;      /* number */
+    uint32_t qty;      /* units; a policy: the safety stock from now on */
+    uint16_t location; /* INV_LOCATION_NONE: a policy of the whole SKU */
+    uint8_t op;        /* inv_log_op_name says what it is */
+    int64_t on_hand_delta, held_delta, allocated_delta; /* what it did to the row */
+} inv_event_line;
+
+/* Texts and lines are valid until the next call on the reader. */
+typedef struct inv_event {
+    uint8_t type;  /* inv_event_type */
+    uint8_t state; /* inv_state of the reservation after the whole entry */
+    bool whole;    /* commit, ship, release, cancel: of all that was left */
+    bool id_is_uuid;
+    bool op_id_is_uuid;
+    uint16_t seller;     /* numbers: inv_store_name knows them */
+    uint32_t account;
+    uint32_t reason;     /* INV_NUMBER_NONE: none */
+    uint32_t index;
+    uint64_t lsn;
+    uint64_t now_unix_ms; /* engine time of the decision */
+    uint64_t expires_at_unix_ms; /* a deadline this set, else 0 */
+    inv_text id;                 /* of the reservation; bytes NULL: none */
+    inv_text op_id;
+    inv_text reference;
+    uint32_t line_count;
+    const inv_event_line *lines;
+} inv_event;
+
+/* Events behind (after_lsn, after_index); after_lsn 0: all that the log still has. INV_BAD_REQUEST
+ * (there is no log, or it does not reach so far), INV_EVENTS_TRIMMED (error->lsn to lsn_end is gone:
+ * lsn_end is the oldest position there is), INV_NO_MEMORY, INV_STORE_CLOSED, INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_events_open(inv_store *store, uint64_t after_lsn, uint32_t after_index,
+                                        inv_events **out_events, inv_error *error);
+/* Frees it; the store may be gone by now, its environment not. NULL is fine. */
+void inv_events_close(inv_events *events);
+
+/* The next event in memory; *out_more false: inv_events_fill has to read on. INV_LOG_CORRUPT,
+ * INV_FORMAT_UNKNOWN (an entry of a kind this release does not know). */
+INV_MUST_USE inv_result inv_events_next(inv_events *events, inv_event *out, bool *out_more,
+                                        inv_error *error);
+
+/* Reads on; waits at most timeout_ms until there is something. *out_ready: ask for the next (which
+ * may still find that there is none among what was read). May return early with neither.
+ * INV_EVENTS_TRIMMED (also: the reader's consumer was cut off), INV_LOG_CORRUPT (damage below what
+ * was durable), INV_IO_ERROR, INV_STORE_CLOSED, INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_events_fill(inv_events *events, uint32_t timeout_ms, bool *out_ready,
+                                        inv_error *error);
+
+/* How far the events given so far and those left out go: all events at or below are behind. */
+uint64_t inv_events_lsn(const inv_events *events);
+
+const char *inv_event_type_name(uint8_t type); /* "reservation.held"; "unknown" for others */
+
+/* The store's own UUID: part of what makes an event's name unique in the world. */
+void inv_store_uuid(const inv_store *store, uint8_t out_uuid[16]);
+
+/* ---- consumers: readers whose position is kept on disk ------------------------------------------
+ *
+ * Log that a consumer has not acknowledged is not trimmed, until that consumer is more than
+ * consumer_log_bytes_max behind what is durable: then it is cut off, durably, and whatever it asks
+ * for is INV_EVENTS_TRIMMED until inv_store_consumer_reset. */
+#define INV_CONSUMER_COUNT_MAX 64u
+#define INV_CONSUMER_NAME_BYTES_MAX 32u /* a-z, 0-9, '.', '-'; the first one a letter or digit */
+
+typedef enum inv_consumer_state {
+    INV_CONSUMER_NONE = 0,
+    INV_CONSUMER_LIVE = 1,
+    INV_CONSUMER_CUT_OFF = 2,
+    INV_CONSUMER_DAMAGED = 3 /* its file can't be read, or does not fit the log: to be reset */
+} inv_consumer_state;
+
+typedef struct inv_consumer_info {
+    uint8_t state;
+    char name[INV_CONSUMER_NAME_BYTES_MAX + 1];
+    uint64_t lsn; /* acknowledged so far */
+    uint32_t index;
+    uint64_t lag_bytes; /* of log that is durable and not acknowledged */
+} inv_consumer_info;
+
+/* Makes the consumer `name` behind after_lsn (as in inv_events_open), unless there is one. Durable
+ * on return. INV_BAD_REQUEST, INV_EVENTS_TRIMMED, INV_LIMIT_EXCEEDED (64 there are), INV_FORBIDDEN
+ * (read_only), INV_DISK_FULL, INV_IO_ERROR, INV_STORE_CLOSED, INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_store_consumer_open(inv_store *store, inv_text name, uint64_t after_lsn,
+                                                inv_error *error);
+/* All events up to the position are done with. Durable on return. A position behind the one there
+ * is changes nothing. INV_BAD_REQUEST (no such consumer; not durable yet), INV_EVENTS_TRIMMED (cut
+ * off), INV_LOG_CORRUPT (damaged), and as above. */
+INV_MUST_USE inv_result inv_store_consumer_acknowledge(inv_store *store, inv_text name,
+                                                       uint64_t lsn, uint32_t index,
+                                                       inv_error *error);
+/* Places it anew, forward or back; the only way on for one that was cut off. */
+INV_MUST_USE inv_result inv_store_consumer_reset(inv_store *store, inv_text name,
+                                                 uint64_t after_lsn, inv_error *error);
+INV_MUST_USE inv_result inv_store_consumer_remove(inv_store *store, inv_text name,
+                                                  inv_error *error);
+/* Fills in all there are, at most INV_CONSUMER_COUNT_MAX, in no order; returns how many. */
+uint32_t inv_store_consumers(inv_store *store, inv_consumer_info out[INV_CONSUMER_COUNT_MAX]);
+
+/* As inv_events_open, from the consumer's position. */
+INV_MUST_USE inv_result inv_events_open_consumer(inv_store *store, inv_text name,
+                                                 inv_events **out_events, inv_error *error);
 
 /* ---- the log of a closed store -----------------------------------------------------------------
  *

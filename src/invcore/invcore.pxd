@@ -45,6 +45,7 @@ cdef extern from "invcore.h" nogil:
         INV_UNKNOWN_RESERVATION
         INV_UNKNOWN_SKU
         INV_UNKNOWN_LOCATION
+        INV_EVENTS_TRIMMED
         INV_BAD_REQUEST
         INV_IDEMPOTENCY_MISMATCH
         INV_OVER_COMMIT
@@ -121,6 +122,7 @@ cdef extern from "invcore.h" nogil:
         uint32_t stripe_bits
         uint32_t segments_ahead_max
         uint64_t snapshot_log_bytes
+        uint64_t consumer_log_bytes_max
         bool read_only
         uint64_t upto_lsn
         uint64_t accept_loss_lsn
@@ -391,6 +393,9 @@ cdef extern from "invcore.h" nogil:
         uint64_t snapshot_lsn
         uint64_t snapshot_bytes
         uint64_t snapshot_ns
+        uint64_t consumers
+        uint64_t consumers_cut_off
+        uint64_t consumer_lag_bytes
 
     void inv_store_metrics(inv_store *store, inv_metrics *out) noexcept
 
@@ -453,6 +458,83 @@ cdef extern from "invcore.h" nogil:
 
     inv_result inv_store_walk_reservations(inv_store *store, inv_walk *walk, bool ended,
                                            inv_walk_holds *out) noexcept
+
+    # ---- events
+    ctypedef struct inv_events:
+        pass
+
+    ctypedef enum inv_event_type:
+        INV_EVENT_RESERVATION_HELD
+        INV_EVENT_POLICY_CHANGED
+
+    enum:
+        INV_EVENT_INDEX_ALL
+        INV_CONSUMER_COUNT_MAX
+
+    ctypedef struct inv_event_line:
+        uint32_t sku
+        uint32_t qty
+        uint16_t location
+        uint8_t op
+        int64_t on_hand_delta
+        int64_t held_delta
+        int64_t allocated_delta
+
+    ctypedef struct inv_event:
+        uint8_t type
+        uint8_t state
+        bool whole
+        bool id_is_uuid
+        bool op_id_is_uuid
+        uint16_t seller
+        uint32_t account
+        uint32_t reason
+        uint32_t index
+        uint64_t lsn
+        uint64_t now_unix_ms
+        uint64_t expires_at_unix_ms
+        inv_text id
+        inv_text op_id
+        inv_text reference
+        uint32_t line_count
+        const inv_event_line *lines
+
+    inv_result inv_events_open(inv_store *store, uint64_t after_lsn, uint32_t after_index,
+                               inv_events **out_events, inv_error *error) noexcept
+    void inv_events_close(inv_events *events) noexcept
+    inv_result inv_events_next(inv_events *events, inv_event *out, bool *out_more,
+                               inv_error *error) noexcept
+    inv_result inv_events_fill(inv_events *events, uint32_t timeout_ms, bool *out_ready,
+                               inv_error *error) noexcept
+    uint64_t inv_events_lsn(const inv_events *events) noexcept
+    const char *inv_event_type_name(uint8_t type) noexcept
+    void inv_store_uuid(const inv_store *store, uint8_t out_uuid[16]) noexcept
+
+    # ---- consumers
+    ctypedef enum inv_consumer_state:
+        INV_CONSUMER_NONE
+        INV_CONSUMER_LIVE
+        INV_CONSUMER_CUT_OFF
+        INV_CONSUMER_DAMAGED
+
+    ctypedef struct inv_consumer_info:
+        uint8_t state
+        char name[33]
+        uint64_t lsn
+        uint32_t index
+        uint64_t lag_bytes
+
+    inv_result inv_store_consumer_open(inv_store *store, inv_text name, uint64_t after_lsn,
+                                       inv_error *error) noexcept
+    inv_result inv_store_consumer_acknowledge(inv_store *store, inv_text name, uint64_t lsn,
+                                              uint32_t index, inv_error *error) noexcept
+    inv_result inv_store_consumer_reset(inv_store *store, inv_text name, uint64_t after_lsn,
+                                        inv_error *error) noexcept
+    inv_result inv_store_consumer_remove(inv_store *store, inv_text name,
+                                         inv_error *error) noexcept
+    uint32_t inv_store_consumers(inv_store *store, inv_consumer_info *out) noexcept
+    inv_result inv_events_open_consumer(inv_store *store, inv_text name, inv_events **out_events,
+                                        inv_error *error) noexcept
 
     # ---- the log of a closed store
     ctypedef struct inv_log:

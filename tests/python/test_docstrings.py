@@ -14,7 +14,7 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import aio, errors, export, log, models, store
+from inventory import aio, errors, events, export, log, models, store
 
 # The compiled classes, as the package loaded them.
 COMPILED = [
@@ -22,7 +22,7 @@ COMPILED = [
     sys.modules["inventory._batch"].BatchStore,  # type: ignore[attr-defined]
 ]
 
-MODULES = [inventory, aio, errors, export, log, models, store, inventory.testing]
+MODULES = [inventory, aio, errors, events, export, log, models, store, inventory.testing]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 

@@ -15,11 +15,11 @@ import pytest
 
 import inventory
 import inventory.testing
-from inventory import aio, errors, export, log, models, store
+from inventory import aio, errors, events, export, log, models, store
 
 _core = sys.modules["inventory._core"]  # the compiled module, as the package loaded it
 
-MODULES = [inventory, aio, errors, export, log, models, store, inventory.testing]
+MODULES = [inventory, aio, errors, events, export, log, models, store, inventory.testing]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -64,6 +64,7 @@ const char *inv_result_name(int code) {
     case INV_UNKNOWN_RESERVATION: return "UNKNOWN_RESERVATION";
     case INV_UNKNOWN_SKU: return "UNKNOWN_SKU";
     case INV_UNKNOWN_LOCATION: return "UNKNOWN_LOCATION";
+    case INV_EVENTS_TRIMMED: return "EVENTS_TRIMMED";
     case INV_BAD_REQUEST: return "BAD_REQUEST";
     case INV_IDEMPOTENCY_MISMATCH: return "IDEMPOTENCY_MISMATCH";
     case INV_OVER_COMMIT: return "OVER_COMMIT";

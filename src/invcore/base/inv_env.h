@@ -72,6 +72,12 @@ typedef struct inv_storage {
     inv_result (*read)(void *context, const char *name, uint64_t offset, void *buffer,
                        uint64_t bytes, uint64_t *out_read, inv_error *error);
 
+    /* The same, out of the page cache and without a lock that a writer of the file may want: for what
+     * was synced while this process has had the file. Reading from the device would have a segment
+     * that is being written flushed first, and its writer wait. */
+    inv_result (*read_cached)(void *context, const char *name, uint64_t offset, void *buffer,
+                              uint64_t bytes, uint64_t *out_read, inv_error *error);
+
     /* Overwrites bytes of a small file, creating it if absent; synced = durable on return. */
     inv_result (*write)(void *context, const char *name, uint64_t offset, const void *bytes,
                         uint64_t size, bool synced, inv_error *error);

@@ -787,8 +787,8 @@ void inv_memory_destroy(inv_memory *memory) {
 void inv_env_use_memory(inv_env *env, inv_memory *memory) {
     INV_ASSERT(memory != NULL);
     env->storage = (inv_storage){memory,    mem_lock,  mem_unlock, mem_list,   mem_prepare,
-                                 mem_map,   mem_unmap, mem_sync,   mem_read,   mem_write,
-                                 mem_rename, mem_remove, mem_sync_directory, mem_shrink};
+                                 mem_map,   mem_unmap, mem_sync,   mem_read,   mem_read,
+                                 mem_write, mem_rename, mem_remove, mem_sync_directory, mem_shrink};
 }
 
 void inv_memory_set_capacity(inv_memory *memory, uint64_t bytes) {

@@ -646,13 +646,17 @@ static bool read_direct(int fd, uint64_t offset, uint8_t *target, uint64_t bytes
     return position == end;
 }
 
-/* Returns 0 or an errno. DONTNEED drops clean pages of the range, so that they are read again. */
-static int read_plain(int fd, uint64_t offset, uint8_t *target, uint64_t bytes,
-                      uint64_t *out_read) {
+/* DONTNEED drops clean pages of the range, so that they are read again. */
+static void drop_cached(int fd, uint64_t offset, uint64_t bytes) {
     uint64_t first = offset - offset % DIRECT_ALIGN;
     uint64_t span = inv_min_u64(bytes, INT64_MAX / 2) + (offset - first);
     (void)posix_fadvise(fd, (off_t)first, (off_t)inv_align_u64(span, DIRECT_ALIGN),
                         POSIX_FADV_DONTNEED);
+}
+
+/* Returns 0 or an errno. */
+static int read_plain(int fd, uint64_t offset, uint8_t *target, uint64_t bytes,
+                      uint64_t *out_read) {
     uint64_t done = 0;
     while (done < bytes) {
         ssize_t got = pread(fd, target + done, (size_t)(bytes - done), (off_t)(offset + done));
@@ -663,6 +667,19 @@ static int read_plain(int fd, uint64_t offset, uint8_t *target, uint64_t bytes,
     }
     *out_read = done;
     return 0;
+}
+
+static inv_result posix_read_cached(void *context, const char *name, uint64_t offset, void *buffer,
+                                    uint64_t bytes, uint64_t *out_read, inv_error *error) {
+    const posix_directory *directory = (const posix_directory *)context;
+    uint64_t read = 0;
+    int fd = open_file(directory, name, O_RDONLY);
+    if (fd < 0) return fail_file(directory, error, errno, "open", name);
+    int os_errno = read_plain(fd, offset, (uint8_t *)buffer, bytes, &read);
+    (void)close_file(fd);
+    if (os_errno != 0) return fail_file(directory, error, os_errno, "read", name);
+    *out_read = read;
+    return INV_OK;
 }
 
 static inv_result posix_read(void *context, const char *name, uint64_t offset, void *buffer,
@@ -680,6 +697,7 @@ static inv_result posix_read(void *context, const char *name, uint64_t offset, v
     }
     fd = open_file(directory, name, O_RDONLY);
     if (fd < 0) return fail_file(directory, error, errno, "open", name);
+    drop_cached(fd, offset, bytes);
     int os_errno = read_plain(fd, offset, (uint8_t *)buffer, bytes, &read);
     (void)close_file(fd);
     if (os_errno != 0) return fail_file(directory, error, os_errno, "read", name);
@@ -803,7 +821,7 @@ inv_result inv_env_use_directory(inv_env *env, const char *path, bool read_only,
     env->owned[OWNED_DIRECTORY] = directory;
     env->storage = (inv_storage){directory,     posix_lock,  posix_unlock,   posix_list,
                                  posix_prepare, posix_map_file, posix_unmap, posix_sync,
-                                 posix_read,    posix_write, posix_rename,   posix_remove,
-                                 posix_sync_directory, posix_shrink};
+                                 posix_read,    posix_read_cached, posix_write, posix_rename,
+                                 posix_remove,  posix_sync_directory, posix_shrink};
     return INV_OK;
 }

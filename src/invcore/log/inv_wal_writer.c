@@ -59,6 +59,7 @@ static inv_result promote(inv_wal *wal, const inv_wal_segment_header *header,
 
 /* ---- segments of the past -------------------------------------------------------------------- */
 
+/* past_lock is held, or nobody else knows the log yet. */
 static void remember(inv_wal *wal, uint64_t number, uint64_t base) {
     if (wal->past_count == wal->past_room) {
         uint32_t room = wal->past_room == 0 ? 64 : wal->past_room * 2;
@@ -75,7 +76,7 @@ static void remember(inv_wal *wal, uint64_t number, uint64_t base) {
     wal->past[wal->past_count++] = (inv_wal_past){number, base};
 }
 
-bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn) {
+static bool trim_locked(inv_wal *wal, uint64_t lsn) {
     const inv_storage *storage = &wal->env->storage;
     uint64_t released = atomic_load_explicit(&wal->released, memory_order_relaxed);
     uint64_t mapped = wal->ring[released % INV_WAL_RING].number; /* this and later ones */
@@ -91,6 +92,40 @@ bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn) {
     return true;
 }
 
+/* File and list change together: a reader that misses a file finds out why. */
+bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn) {
+    inv_lock_take(&wal->past_lock);
+    bool trimmed = trim_locked(wal, lsn);
+    inv_lock_give(&wal->past_lock);
+    return trimmed;
+}
+
+inv_result inv_wal_know(inv_wal *wal, const inv_wal_past *past, uint32_t past_count) {
+    for (uint32_t i = 0; i < past_count; i++) remember(wal, past[i].number, past[i].base);
+    return wal->past_incomplete ? INV_NO_MEMORY : INV_OK;
+}
+
+inv_wal_place inv_wal_find(inv_wal *wal, uint64_t lsn) {
+    inv_wal_place found = {.end_lsn = UINT64_MAX, .oldest_end_lsn = UINT64_MAX};
+    inv_lock_take(&wal->past_lock);
+    const inv_wal_past *past = wal->past;
+    uint32_t low = 0, high = wal->past_count; /* the first that begins beyond lsn lies in here */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (past[middle].base <= lsn) low = middle + 1;
+        else high = middle;
+    }
+    if (wal->past_count > 0) found.oldest_lsn = past[0].base;
+    if (wal->past_count > 1) found.oldest_end_lsn = past[1].base;
+    if (low > 0) {
+        found.number = past[low - 1].number;
+        found.base = past[low - 1].base;
+        if (low < wal->past_count) found.end_lsn = past[low].base;
+    }
+    inv_lock_give(&wal->past_lock);
+    return found;
+}
+
 /* Offers a promoted segment to the appenders. */
 static void publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
                             const inv_segment_map *map) {
@@ -100,7 +135,9 @@ static void publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
     segment->base = base;
     segment->limit = base + map->size - INV_WAL_HEADER_BYTES;
     segment->map = *map;
+    inv_lock_take(&wal->past_lock);
     remember(wal, number, base);
+    inv_lock_give(&wal->past_lock);
     /* release: pairs with the acquire of `ready` in rotate() and of `space_end` in credit_take */
     atomic_store_explicit(&wal->ready, sequence + 1, memory_order_release);
     atomic_store_explicit(&wal->space_end, segment->limit, memory_order_release);
@@ -215,8 +252,9 @@ static void unmap_released(inv_wal *wal, uint64_t below) {
 }
 
 void inv_wal_deinit(inv_wal *wal) {
-    if (wal->env == NULL || wal->in_memory) return;
-    unmap_released(wal, atomic_load_explicit(&wal->ready, memory_order_acquire));
+    if (wal->env == NULL) return;
+    if (!wal->in_memory)
+        unmap_released(wal, atomic_load_explicit(&wal->ready, memory_order_acquire));
     inv_env_free(wal->env, wal->past, wal->past_room * sizeof(inv_wal_past));
     wal->past = NULL;
     wal->past_count = wal->past_room = 0;
@@ -457,7 +495,8 @@ inv_result inv_wal_flush(inv_wal *wal, bool *out_synced) {
     /* release: whoever reads this may tell the world about everything below */
     atomic_store_explicit(&wal->durable, prefix, memory_order_release);
     atomic_fetch_add_explicit(&wal->group, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&wal->waiters, memory_order_seq_cst) != 0)
+    if (atomic_load_explicit(&wal->waiters, memory_order_seq_cst) != 0 ||
+        atomic_load_explicit(&wal->followers, memory_order_seq_cst) != 0)
         inv_futex_wake_all(&wal->group);
     atomic_fetch_add_explicit(&wal->groups, 1, memory_order_relaxed);
     write_hint(wal, false);
@@ -480,6 +519,19 @@ inv_result inv_wal_wait(inv_wal *wal, uint64_t lsn, uint32_t timeout_ms) {
         if (inv_wal_durable(wal) >= lsn) return INV_OK;
         park(wal, seen, timeout_ms - (uint32_t)(now - began));
     }
+}
+
+void inv_wal_follow(inv_wal *wal, uint32_t seen, uint64_t lsn, uint32_t timeout_ms) {
+    /* seq_cst against inv_wal_flush: either it sees a follower or we see its group */
+    atomic_fetch_add_explicit(&wal->followers, 1, memory_order_seq_cst);
+    if (inv_wal_durable(wal) <= lsn && !inv_wal_failed(wal))
+        inv_futex_wait(&wal->group, seen, timeout_ms);
+    atomic_fetch_sub_explicit(&wal->followers, 1, memory_order_relaxed);
+}
+
+void inv_wal_nudge(inv_wal *wal) {
+    atomic_fetch_add_explicit(&wal->group, 1, memory_order_seq_cst);
+    inv_futex_wake_all(&wal->group);
 }
 
 void inv_wal_flusher_sleep(inv_wal *wal, uint32_t timeout_ms) {

@@ -64,9 +64,10 @@ typedef struct inv_wal {
     _Atomic uint64_t durable; /* everything below is synced */
     _Atomic uint32_t group;   /* futex word: groups made durable (and failures) */
     _Atomic uint32_t waiters; /* callers parked on it */
+    _Atomic uint32_t followers; /* readers parked on it: woken like those, but nobody hurries */
     _Atomic uint32_t flusher_asleep;
     _Atomic uint32_t failed; /* set once, never cleared */
-    uint8_t pad3[INV_CACHE_LINE - 24];
+    uint8_t pad3[INV_CACHE_LINE - 28];
 
     _Atomic uint64_t current;  /* sequence of the segment being appended to; ring[current % RING] */
     _Atomic uint64_t ready;    /* sequences below this are prepared */
@@ -81,6 +82,7 @@ typedef struct inv_wal {
     uint64_t preparing_number, preparing_bytes;
     bool preparing;
     uint64_t rate_tail, rate_mono_ms, rate_bytes_s;
+    inv_lock past_lock; /* the three below: the housekeeper changes them, readers look */
     inv_wal_past *past; /* all segments there are, oldest first */
     uint32_t past_count, past_room;
     bool past_incomplete; /* there was no memory to remember one: nothing is trimmed any more */
@@ -177,6 +179,27 @@ INV_MUST_USE inv_result inv_wal_write_snapshot(inv_wal *wal, uint64_t snapshot_l
 
 /* Removes the oldest segment if all of it lies below `lsn`. For the housekeeper. */
 bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn);
+
+/* ---- for readers of the log of an open store; they share no lock with the append path ---------- */
+
+/* The chain of a store that is opened to be read only. INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_wal_know(inv_wal *wal, const inv_wal_past *past, uint32_t past_count);
+
+typedef struct inv_wal_place {
+    uint64_t number, base; /* of a segment; number 0: there is none */
+    uint64_t end_lsn;      /* the base of the one after it; UINT64_MAX: it is the newest */
+    uint64_t oldest_lsn;   /* the log there is begins here */
+    uint64_t oldest_end_lsn;
+} inv_wal_place;
+
+/* The segment that has the byte at lsn, or (number 0: the lsn is older than the log) none. */
+inv_wal_place inv_wal_find(inv_wal *wal, uint64_t lsn);
+
+/* Sleeps until more than lsn is durable, the log fails or inv_wal_nudge is called, at most
+ * timeout_ms; may wake for no reason. Makes no group commit come sooner. The caller has looked at
+ * what it waits for after it loaded `seen` out of `group`. */
+void inv_wal_follow(inv_wal *wal, uint32_t seen, uint64_t lsn, uint32_t timeout_ms);
+void inv_wal_nudge(inv_wal *wal); /* wakes whoever waits on `group`, for them to look again */
 
 void inv_wal_segment_name(char out[INV_FILE_NAME_MAX + 1], const char *prefix, uint64_t number);
 

@@ -8,6 +8,7 @@
  * where the log ends and holds the ambiguous tail once more; STATE; a tick. Void segments and
  * spares are deleted last. A crash anywhere leaves something this code opens to the same state.
  */
+#include "inv_events.h"
 #include "inv_replay.h"
 #include "inv_snapshot.h"
 
@@ -388,6 +389,36 @@ static inv_result claim_epoch(inv_store *store, const inv_wal_chain *chain, inv_
     return chain->exists ? INV_OK : storage->sync_directory(storage->context, error);
 }
 
+/* The segments whose records stand. The caller frees as many as the chain has links. */
+static inv_result list_past(const inv_wal_chain *chain, const inv_wal_verdict *verdict,
+                            inv_wal_past **out_past, uint32_t *out_count, inv_error *error) {
+    inv_wal_past *past = NULL;
+    *out_count = 0;
+    if (chain->link_count > 0) {
+        past = inv_env_alloc(chain->env, (size_t)chain->link_count * sizeof(inv_wal_past));
+        if (past == NULL) return inv_fail(error, INV_NO_MEMORY, 0, "no memory for segments");
+    }
+    for (uint64_t i = 0; i < chain->link_count; i++) {
+        const inv_wal_segment_header *link = &chain->links[i].header;
+        past[(*out_count)++] = (inv_wal_past){link->number, link->base_lsn};
+        if (link->number == verdict->relog_number) break; /* what follows is void now */
+    }
+    *out_past = past;
+    return INV_OK;
+}
+
+/* The log of a store that only is read, for whoever wants its events. */
+static inv_result know_log(inv_store *store, const inv_wal_chain *chain,
+                           const inv_wal_verdict *verdict, inv_error *error) {
+    inv_wal_past *past = NULL;
+    uint32_t past_count = 0;
+    store->proven_lsn = inv_min_u64(verdict->relog_lsn, store->recovery.lsn_end);
+    inv_result result = list_past(chain, verdict, &past, &past_count, error);
+    if (result == INV_OK) result = inv_wal_know(&store->wal, past, past_count);
+    inv_env_free(store->env, past, (size_t)chain->link_count * sizeof(inv_wal_past));
+    return result == INV_OK ? result : inv_fail(error, result, 0, "no memory for segments");
+}
+
 static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
                                 const inv_wal_state *state, const inv_wal_verdict *verdict,
                                 inv_error *error) {
@@ -424,15 +455,7 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
     inv_wal_past *past = NULL;
     uint32_t past_count = 0;
     size_t past_bytes = (size_t)chain->link_count * sizeof(inv_wal_past);
-    if (result == INV_OK && chain->link_count > 0) {
-        past = inv_env_alloc(env, past_bytes);
-        if (past == NULL) result = inv_fail(error, INV_NO_MEMORY, 0, "no memory for segments");
-    }
-    for (uint64_t i = 0; past != NULL && i < chain->link_count; i++) {
-        const inv_wal_segment_header *link = &chain->links[i].header;
-        past[past_count++] = (inv_wal_past){link->number, link->base_lsn};
-        if (link->number == verdict->relog_number) break; /* what follows is void now */
-    }
+    if (result == INV_OK) result = list_past(chain, verdict, &past, &past_count, error);
     inv_wal_config config = {.identity = store->identity,
                              .state = *state,
                              .segment_bytes = store->options.segment_bytes,
@@ -668,6 +691,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
         resume_time(store, &state, chain.exists);
     }
     if (result == INV_OK && lossy) result = forget_lost(store, &found, &wal_state, error);
+    if (result == INV_OK) result = inv_consumers_load(store, error);
     if (result == INV_OK && !read_only)
         result = go_on(store, &chain, &wal_state, &verdict, error);
     if (result == INV_OK && read_only) {
@@ -675,7 +699,9 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
         uint64_t end = store->recovery.lsn_end;
         atomic_store_explicit(&store->wal.tail, end, memory_order_release);
         atomic_store_explicit(&store->wal.durable, end, memory_order_release);
+        result = know_log(store, &chain, &verdict, error);
     }
+    if (result == INV_OK) inv_consumers_begin(store);
     inv_wal_chain_free(&chain);
     store->recovery.epoch = store->wal.epoch;
     store->recovery.duration_ns = clock->mono_ns(clock->context) - began;

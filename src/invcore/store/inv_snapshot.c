@@ -2,6 +2,7 @@
  *
  * inv_snapshot.c: when a snapshot is taken, and its steps up to the trimming of the log.
  */
+#include "inv_events.h"
 #include "inv_snapshot.h"
 
 #define RETRY_MS_MIN 1000u /* after a failure, doubled each time */
@@ -292,7 +293,7 @@ static bool trim_one(inv_store *store) {
         return true;
     }
     if (INV_PLANTED(INV_PLANT_SNAPSHOT_TRIM_ALL)) older = newest;
-    return older != 0 && inv_wal_trim_one(&store->wal, older);
+    return older != 0 && inv_consumers_trim_one(store, older);
 }
 
 /* By itself it waits after a failure; whoever asks for one gets an attempt. */

@@ -2,6 +2,7 @@
  *
  * inv_store.c: a store's life, its loops, reads, names and figures. Changes go through inv_run.c.
  */
+#include "inv_events.h"
 #include "inv_snapshot.h"
 #include "inv_store.h"
 
@@ -22,6 +23,7 @@ void inv_options_init(inv_options *options) {
     options->segment_bytes = 64ull << 20;
     options->id_retention_ms = 24ull * 3600 * 1000;
     options->snapshot_log_bytes = 1ull << 30;
+    options->consumer_log_bytes_max = 4ull << 30;
     options->ended_ids_max = 32ull << 20;
     options->default_ttl_ms = 600000;
     options->restart_grace_ms = 10000;
@@ -58,6 +60,8 @@ static inv_result check_options(const inv_options *options, inv_error *error) {
         return inv_fail(error, INV_BAD_REQUEST, 0, "upto_lsn goes with read_only");
     if (options->accept_loss_lsn != 0 && options->read_only)
         return inv_fail(error, INV_BAD_REQUEST, 0, "accept_loss_lsn does not go with read_only");
+    if (options->consumer_log_bytes_max > 1ull << 50)
+        return out_of_range(error, "consumer_log_bytes_max", 0, 1ull << 50);
     if (options->stripe_bits > 12) return out_of_range(error, "stripe_bits", 0, 12);
     if (options->segments_ahead_max < 1 || options->segments_ahead_max > 8)
         return out_of_range(error, "segments_ahead_max", 1, 8);
@@ -207,6 +211,7 @@ inv_result inv_store_close(inv_store *store, inv_error *error) {
         while (!atomic_load_explicit(&store->closed, memory_order_acquire)) inv_cpu_yield();
         return INV_OK;
     }
+    inv_wal_nudge(&store->wal); /* whoever waits for events hears of it */
     while (inv_lanes_busy(&store->lanes)) inv_cpu_yield();
     inv_store_stop(store);
     while (atomic_load_explicit(&store->loops, memory_order_acquire) != 0) {
@@ -248,6 +253,7 @@ void inv_store_destroy(inv_store *store) {
     const inv_env *env = store->env;
     inv_wal_deinit(&store->wal);
     inv_snapshot_free(store);
+    inv_consumers_free(store);
     inv_store_free_parts(store);
     if (store->locked) env->storage.unlock(env->storage.context);
     inv_env_free(env, store, sizeof *store);
@@ -910,4 +916,5 @@ void inv_store_metrics(inv_store *store, inv_metrics *out) {
     out->snapshot_lsn = atomic_load_explicit(&store->snapshot_lsn, memory_order_relaxed);
     out->snapshot_bytes = atomic_load_explicit(&store->snapshot_bytes, memory_order_relaxed);
     out->snapshot_ns = atomic_load_explicit(&store->snapshot_ns, memory_order_relaxed);
+    inv_consumers_figures(store, out);
 }

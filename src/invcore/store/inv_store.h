@@ -11,7 +11,7 @@
  * what a command means: decides and, if it may, applies inv_apply.c    effects to state: the one
  * piece of code that live commands and replay share inv_time.c     expiry, clock ticks, forgetting
  * ended ids inv_recover.c  opening, with inv_replay.h    inv_check.c  proof    inv_walk.c  everything
- * there is, in pieces
+ * there is, in pieces inv_events.c  the log as events, with inv_consumers.c
  *
  * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index
  * shard (a run of a batch: all of its shards, ascending), then the log tail. Nothing is interned
@@ -185,6 +185,9 @@ typedef struct inv_store {
     _Atomic uint64_t snapshots, snapshot_failures;
     _Atomic uint32_t snapshot_wanted, snapshot_done; /* asked for; answered: futex */
     _Atomic uint32_t snapshot_good; /* ... and the last that was answered by a snapshot */
+
+    struct inv_consumers *consumers; /* NULL: there is no log */
+    uint64_t proven_lsn; /* opened to be read only: the log's records up to here are durable */
 
     const uint64_t *replay_floors; /* by stripe, while a log is replayed onto a snapshot */
     uint64_t replay_fuzzy_lsn;     /* below it names may be there already */
