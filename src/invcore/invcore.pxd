@@ -388,6 +388,11 @@ cdef extern from "invcore.h" nogil:
         uint64_t snapshot_lsn
         uint64_t snapshot_bytes
         uint64_t snapshot_ns
+        uint64_t disk_state
+        uint64_t disk_full_count
+        uint64_t disk_read_only_count
+        uint64_t disk_recovered_count
+        uint64_t reserve_segments
 
     void inv_store_metrics(inv_store *store, inv_metrics *out) noexcept
 
