@@ -234,19 +234,19 @@ static uint64_t segments_wanted(inv_wal *wal) {
     return inv_min_u64(wanted, wal->segments_ahead_max);
 }
 
-/* Does a file of a segment's size fit, as far as the system knows? */
-static bool room_is_there(const inv_wal *wal) {
+/* Does a file of this size fit, as far as the system knows? */
+static bool room_is_there(const inv_wal *wal, uint64_t file_bytes) {
     const inv_storage *storage = &wal->env->storage;
     uint64_t bytes = 0, files = 0;
     inv_error ignored = {0};
     inv_result result = storage->room(storage->context, &bytes, &files, &ignored);
-    return result != INV_OK || (bytes >= wal->segment_bytes && files >= 1); /* else: trying tells */
+    return result != INV_OK || (bytes >= file_bytes && files >= 1); /* else: trying tells */
 }
 
 static bool may_try(const inv_wal *wal) {
     const inv_clock *clock = &wal->env->clock;
     if (wal->retry_wait_ms > 0 && clock->mono_ms(clock->context) < wal->retry_mono_ms) return false;
-    return room_is_there(wal);
+    return room_is_there(wal, wal->segment_bytes);
 }
 
 static void spare_name(const inv_wal *wal, char out[INV_FILE_NAME_MAX + 1]) {
@@ -254,8 +254,7 @@ static void spare_name(const inv_wal *wal, char out[INV_FILE_NAME_MAX + 1]) {
 }
 
 /* The disk is full: gives back what was taken. */
-static void give_up(inv_wal *wal) {
-    const inv_clock *clock = &wal->env->clock;
+static void give_back(inv_wal *wal) {
     const inv_storage *storage = &wal->env->storage;
     char spare[INV_FILE_NAME_MAX + 1];
     inv_error ignored = {0};
@@ -264,7 +263,12 @@ static void give_up(inv_wal *wal) {
     (void)result; /* there may be none, or opening deletes it */
     wal->preparing = false;
     wal->no_room = true;
-    if (!room_is_there(wal)) return; /* asking will tell when to try again */
+}
+
+static void give_up(inv_wal *wal) {
+    const inv_clock *clock = &wal->env->clock;
+    give_back(wal);
+    if (!room_is_there(wal, wal->segment_bytes)) return; /* asking will tell when to try again */
     uint64_t wait = wal->retry_wait_ms == 0 ? RETRY_MS_MIN : 2 * wal->retry_wait_ms;
     wal->retry_wait_ms = inv_min_u64(wait, RETRY_MS_MAX);
     wal->retry_mono_ms = clock->mono_ms(clock->context) + wal->retry_wait_ms;
@@ -397,12 +401,12 @@ inv_result inv_wal_first_segment(inv_wal *wal, const inv_wal_segment_header *hea
     bool has_reserve = reserves != 0 && fits;
     wal->preparing_number = header->number;
     spare_name(wal, source);
-    inv_result result = has_reserve && !room_is_there(wal)
+    inv_result result = has_reserve && !room_is_there(wal, header->segment_bytes)
                             ? INV_DISK_FULL
                             : prepare_whole(wal, source, header->segment_bytes, error);
     bool from_reserve = result == INV_DISK_FULL && has_reserve;
     if (from_reserve) {
-        give_up(wal);
+        give_back(wal);
         reserve_name(source, lowest(reserves));
         own.segment_bytes = wal->segment_bytes;
         result = INV_OK;
