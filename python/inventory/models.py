@@ -275,11 +275,12 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     ``now_unix_ms`` is engine time (the lowest of all stripes), ``lag_ms`` how far it is behind the
     clock; ``id_window_ms`` is how long ended ids are really known at present. ``snapshot_lsn`` is
     where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
-    the last one taken since opening. ``disk_state`` is 0 while the log has room, 1 while the disk is
-    full and whatever may be asked again is refused with DiskFull, 2 while every change is;
-    ``disk_full_count`` says how often it left 0 since opening, ``disk_read_only_count`` how often it
-    came to 2, ``disk_recovered_count`` how often it came back to 0. ``reserve_segments`` are the log
-    segments kept for a full disk, 2 but for a while after the first opening and after a full disk.
+    the last one taken since opening. ``disk_state`` is 0 while the log has room, 1 while the disk
+    is full and whatever may be asked again is refused with DiskFull, 2 while every change is;
+    ``disk_full_count`` says how often it left 0 since opening, ``disk_read_only_count`` how often
+    it came to 2, ``disk_recovered_count`` how often it came back to 0. ``reserve_segments`` are the
+    log segments kept for a full disk: 2, but for a while after the first opening and after a full
+    disk.
     """
 
     lsn_appended: int
