@@ -1512,7 +1512,9 @@ cdef class Store:
             found.lag_ms, found.id_window_ms, found.segments_ready, found.segment_waits,
             found.probe_max, found.bytes_in_use, found.snapshots, found.snapshot_failures,
             found.snapshot_lsn, found.snapshot_bytes, found.snapshot_ns, found.consumers,
-            found.consumers_cut_off, found.consumer_lag_bytes)
+            found.consumers_cut_off, found.consumer_lag_bytes, found.disk_state,
+            found.disk_full_count, found.disk_read_only_count, found.disk_recovered_count,
+            found.reserve_segments)
 
     def snapshot(self, *, object timeout_s=3600):
         """Write the whole store to its directory while it goes on, and trim the log by it.

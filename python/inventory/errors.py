@@ -482,7 +482,10 @@ class NotLeader(InventoryError):
 
 
 class DiskFull(InventoryError):
-    """No space for the log; nothing was applied. Reads go on."""
+    """No space for the log; nothing was applied.
+
+    Reads go on; so do commit, ship, release and cancel while ``metrics().disk_state`` is 1.
+    """
 
     detail_names = ("os_errno",)
     os_errno: int = 0

@@ -330,6 +330,12 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
     the last one taken since opening. ``consumer_lag_bytes`` is what the slowest consumer that is
     not cut off has not acknowledged; ``consumers_cut_off`` counts since opening.
+    ``disk_state`` is 0 while the log has room, 1 while the disk
+    is full and whatever may be asked again is refused with DiskFull, 2 while every change is;
+    ``disk_full_count`` says how often it left 0 since opening, ``disk_read_only_count`` how often
+    it came to 2, ``disk_recovered_count`` how often it came back to 0. ``reserve_segments`` are the
+    log segments kept for a full disk: 2, but for a while after the first opening and after a full
+    disk.
     """
 
     lsn_appended: int
@@ -361,6 +367,11 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     consumers: int
     consumers_cut_off: int
     consumer_lag_bytes: int
+    disk_state: int
+    disk_full_count: int
+    disk_read_only_count: int
+    disk_recovered_count: int
+    reserve_segments: int
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

@@ -209,7 +209,9 @@ typedef struct inv_recovery {
 /* Opens or creates a store in the environment's storage (none: memory mode). Recovers first.
  * INV_BAD_REQUEST (options; message names the field), INV_STORE_LOCKED (another process or handle),
  * INV_LOG_CORRUPT (segment, offset, lsn range), INV_FORMAT_UNKNOWN, INV_DISK_FULL, INV_IO_ERROR,
- * INV_NO_MEMORY. On success, *out_store is open and its first log segment is ready. */
+ * INV_NO_MEMORY. On success, *out_store is open and its first log segment is ready. Opening needs a
+ * new segment: on a full disk one of the reserve becomes it, and the store opens INV_DISK_REFUSING;
+ * INV_DISK_FULL when there is none (read_only opens even then). */
 INV_MUST_USE inv_result inv_store_open(inv_env *env, const inv_options *options,
                                        inv_store **out_store, inv_error *error);
 
@@ -235,7 +237,8 @@ void inv_store_stop(inv_store *store); /* tells the loops to end; inv_store_clos
 
 /* One step of each, for simulators and manual clocks. flush: one group commit. advance: expires at
  * most expire_count_max holds due by the clock's now and says whether more wait. prepare: does one
- * bounded piece of segment preparation and says whether more is wanted. */
+ * bounded piece of segment preparation and says whether more is wanted. On a full disk advance may
+ * answer INV_DISK_FULL: nothing can be logged, so time waits; prepare finds out when that is over. */
 INV_MUST_USE inv_result inv_store_flush(inv_store *store);
 INV_MUST_USE inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max,
                                           bool *out_more);
@@ -492,6 +495,14 @@ typedef struct inv_check_report {
  */
 INV_MUST_USE inv_result inv_store_check(inv_store *store, inv_check_report *out);
 
+/* Is there room for the log? The store moves from one to the other by itself. */
+typedef enum inv_disk_state {
+    INV_DISK_OK = 0,
+    INV_DISK_REFUSING = 1, /* full: only release, commit, ship, cancel, expiry and time are logged, on
+                              what is prepared and two reserve segments; all else is INV_DISK_FULL */
+    INV_DISK_READ_ONLY = 2 /* ... and that is used up: every change is INV_DISK_FULL, time waits */
+} inv_disk_state;
+
 typedef struct inv_metrics {
     uint64_t lsn_appended, lsn_durable;
     uint64_t commands, records, groups, syncs, sync_ns_total, sync_ns_max;
@@ -506,6 +517,11 @@ typedef struct inv_metrics {
     uint64_t consumers;                    /* there are, those cut off included */
     uint64_t consumers_cut_off;            /* since opening */
     uint64_t consumer_lag_bytes;           /* of the one furthest behind that is not cut off */
+    uint64_t disk_state;           /* inv_disk_state */
+    uint64_t disk_full_count;      /* times it left INV_DISK_OK since opening */
+    uint64_t disk_read_only_count; /* times it came to INV_DISK_READ_ONLY */
+    uint64_t disk_recovered_count; /* times it came back to INV_DISK_OK */
+    uint64_t reserve_segments;     /* log segments kept for a full disk that are there; usually 2 */
 } inv_metrics;
 
 void inv_store_metrics(inv_store *store, inv_metrics *out);

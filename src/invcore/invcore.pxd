@@ -396,6 +396,11 @@ cdef extern from "invcore.h" nogil:
         uint64_t consumers
         uint64_t consumers_cut_off
         uint64_t consumer_lag_bytes
+        uint64_t disk_state
+        uint64_t disk_full_count
+        uint64_t disk_read_only_count
+        uint64_t disk_recovered_count
+        uint64_t reserve_segments
 
     void inv_store_metrics(inv_store *store, inv_metrics *out) noexcept
 

@@ -940,6 +940,31 @@ INV_TEST(capacity_is_disk_full_and_changes_nothing) {
     inv_memory_destroy(memory);
 }
 
+INV_TEST(room_is_what_still_fits) {
+    inv_memory *memory = inv_memory_create();
+    inv_env *env = inv_env_create();
+    uint64_t bytes = 0, files = 0;
+    inv_error error = {0};
+    inv_env_use_memory(env, memory);
+    CHECK_EQ(env->storage.room(env->storage.context, &bytes, &files, &error), INV_OK);
+    CHECK(bytes == UINT64_MAX && files == UINT64_MAX);
+    inv_memory_set_capacity(memory, 10000);
+    CHECK_EQ(prepare(env, "wal", 0, 8000), INV_OK);
+    CHECK_EQ(env->storage.room(env->storage.context, &bytes, &files, &error), INV_OK);
+    CHECK_EQ(bytes, 2000);
+    inv_memory_set_capacity(memory, 5000); /* others took it */
+    CHECK_EQ(env->storage.room(env->storage.context, &bytes, &files, &error), INV_OK);
+    CHECK_EQ(bytes, 0);
+    inv_env_destroy(env);
+    inv_memory_destroy(memory);
+
+    env = inv_env_create();
+    CHECK_EQ(inv_env_use_directory(env, ".", true, &error), INV_OK);
+    CHECK_EQ(env->storage.room(env->storage.context, &bytes, &files, &error), INV_OK);
+    CHECK(bytes > 0 && files > 0);
+    inv_env_destroy(env);
+}
+
 typedef struct hook_record {
     inv_memory *memory;
     uint64_t fail_call; /* fails this one, 0 = none */

@@ -76,7 +76,7 @@ def recover(path: str, accept_loss: int | None, as_json: bool) -> None:
     """Recover the store at PATH and close it properly; say what was found.
 
     Any opening recovers a store; this one can also give up what is damaged. Copy the directory
-    first: the files of the lost part are removed by the next opening.
+    first: the files of the lost part are removed.
 
     Exit status: 0, or 3 when the store can't be opened, or nothing is damaged at LSN.
     """

@@ -52,7 +52,8 @@ typedef enum inv_plant {
     INV_PLANT_SNAPSHOT_FLOORS,     /* replay onto a snapshot applies what is in it already */
     INV_PLANT_SNAPSHOT_FORGETS,    /* ids are forgotten while stripes are copied */
     INV_PLANT_SNAPSHOT_NO_SETTLE,  /* a snapshot does not wait for the log to be durable */
-    INV_PLANT_SNAPSHOT_TRIM_ALL    /* the log is trimmed by the newest snapshot, not the older */
+    INV_PLANT_SNAPSHOT_TRIM_ALL,   /* the log is trimmed by the newest snapshot, not the older */
+    INV_PLANT_RESERVE_FOR_ALL      /* new reserves use the segments kept for a full disk */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS

@@ -89,6 +89,9 @@ typedef struct inv_storage {
     /* Cuts a file that nobody needs any more to `bytes`; it is not mapped. Removing a file of
      * gigabytes at once holds up every sync of others for as long as its blocks take to free. */
     inv_result (*shrink)(void *context, const char *name, uint64_t bytes, inv_error *error);
+
+    /* Bytes and new files that would fit now, as far as the system knows: a quota may allow less. */
+    inv_result (*room)(void *context, uint64_t *out_bytes, uint64_t *out_files, inv_error *error);
 } inv_storage;
 
 typedef struct inv_allocator {

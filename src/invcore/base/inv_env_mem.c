@@ -751,6 +751,20 @@ static inv_result mem_shrink(void *context, const char *name, uint64_t bytes, in
     return done ? INV_OK : fail_call(error, INV_IO_ERROR, ENOENT, "shrink", name);
 }
 
+static inv_result mem_room(void *context, uint64_t *out_bytes, uint64_t *out_files,
+                           inv_error *error) {
+    inv_memory *memory = (inv_memory *)context;
+    (void)error;
+    inv_lock_take(&memory->guard);
+    uint64_t used = used_bytes(memory);
+    *out_bytes = memory->capacity == 0
+                     ? UINT64_MAX
+                     : memory->capacity - inv_min_u64(memory->capacity, used);
+    inv_lock_give(&memory->guard);
+    *out_files = UINT64_MAX;
+    return INV_OK;
+}
+
 static bool settle_names(inv_memory *memory) {
     if (!names_copy(&memory->durable_names, &memory->names)) return false;
     memory->journal_count = 0;
@@ -788,7 +802,8 @@ void inv_env_use_memory(inv_env *env, inv_memory *memory) {
     INV_ASSERT(memory != NULL);
     env->storage = (inv_storage){memory,    mem_lock,  mem_unlock, mem_list,   mem_prepare,
                                  mem_map,   mem_unmap, mem_sync,   mem_read,   mem_read,
-                                 mem_write, mem_rename, mem_remove, mem_sync_directory, mem_shrink};
+                                 mem_write, mem_rename, mem_remove, mem_sync_directory, mem_shrink,
+                                 mem_room};
 }
 
 void inv_memory_set_capacity(inv_memory *memory, uint64_t bytes) {

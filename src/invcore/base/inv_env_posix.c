@@ -44,6 +44,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -735,6 +736,19 @@ static inv_result posix_shrink(void *context, const char *name, uint64_t bytes,
     return os_errno == 0 ? INV_OK : fail_file(directory, error, os_errno, "shrink", name);
 }
 
+/* What root may take beyond others is not counted: it is there for repairs. */
+static inv_result posix_room(void *context, uint64_t *out_bytes, uint64_t *out_files,
+                             inv_error *error) {
+    const posix_directory *directory = (const posix_directory *)context;
+    struct statvfs status;
+    if (fstatvfs(directory->fd, &status) != 0)
+        return fail_file(directory, error, errno, "ask for room", ".");
+    uint64_t block_bytes = status.f_frsize, blocks = status.f_bavail;
+    *out_bytes = blocks > UINT64_MAX / block_bytes ? UINT64_MAX : blocks * block_bytes;
+    *out_files = status.f_files == 0 ? UINT64_MAX : status.f_favail; /* 0: it does not count them */
+    return INV_OK;
+}
+
 static inv_result posix_sync_directory(void *context, inv_error *error) {
     const posix_directory *directory = (const posix_directory *)context;
     if (directory->read_only) return fail_file(directory, error, EROFS, "sync", ".");
@@ -822,6 +836,6 @@ inv_result inv_env_use_directory(inv_env *env, const char *path, bool read_only,
     env->storage = (inv_storage){directory,     posix_lock,  posix_unlock,   posix_list,
                                  posix_prepare, posix_map_file, posix_unmap, posix_sync,
                                  posix_read,    posix_read_cached, posix_write, posix_rename,
-                                 posix_remove,  posix_sync_directory, posix_shrink};
+                                 posix_remove,  posix_sync_directory, posix_shrink, posix_room};
     return INV_OK;
 }

@@ -9,6 +9,8 @@
  *     HINT    32 bytes, overwritten unsynced: a durable lsn that was true when written
  *     wal-<16 hex digits>    segments, fixed size, written full of zeros before use
  *     spare-<16 hex digits>  a segment under preparation; deleted on opening
+ *     reserve-<16 hex digits>  1 and 2: prepared segments kept for a full disk (inv_wal_space.h)
+ *     snap-<16 hex digits>   snapshots (inv_snap_format.h)
  *
  * LSN. Position in the stream of records. A segment holds [base, base + size - 4096); the byte at
  * lsn x lies at file offset 4096 + x - base. The stream begins at INV_WAL_LSN_FIRST; 0 means

@@ -12,21 +12,12 @@
 #include <stdio.h>
 
 #include "../base/inv_crc32c.h"
+#include "inv_wal_space.h"
 
-#define PREPARE_PIECE_BYTES (1ull << 20)
 #define HINT_INTERVAL_MS 10u
 
 void inv_wal_segment_name(char out[INV_FILE_NAME_MAX + 1], const char *prefix, uint64_t number) {
     (void)snprintf(out, INV_FILE_NAME_MAX + 1, "%s%016llx", prefix, (unsigned long long)number);
-}
-
-static uint64_t capacity_of(const inv_wal *wal) {
-    return wal->segment_bytes - INV_WAL_HEADER_BYTES;
-}
-
-/* Space a rotation may waste, twice: the record that did not fit, and the SEAL's minimum. */
-static uint64_t rotation_slack(const inv_wal *wal) {
-    return capacity_of(wal) / 4 < (1u << 20) ? capacity_of(wal) / 4 : (1u << 20);
 }
 
 void inv_wal_init_memory(inv_wal *wal, const inv_env *env, inv_lanes *lanes) {
@@ -37,24 +28,6 @@ void inv_wal_init_memory(inv_wal *wal, const inv_env *env, inv_lanes *lanes) {
     wal->epoch = 1;
     atomic_store_explicit(&wal->tail, INV_WAL_LSN_FIRST, memory_order_release);
     atomic_store_explicit(&wal->durable, INV_WAL_LSN_FIRST, memory_order_release);
-}
-
-/* ---- segments -------------------------------------------------------------------------------- */
-
-/* Gives the prepared and mapped spare its header and its name. Everything is durable on return. */
-static inv_result promote(inv_wal *wal, const inv_wal_segment_header *header,
-                          const inv_segment_map *map, uint64_t used_bytes, inv_error *error) {
-    const inv_storage *storage = &wal->env->storage;
-    char spare[INV_FILE_NAME_MAX + 1], name[INV_FILE_NAME_MAX + 1];
-    inv_wal_segment_name(spare, "spare-", header->number);
-    inv_wal_segment_name(name, "wal-", header->number);
-    inv_wal_encode_segment_header(map->bytes, header);
-    inv_result result =
-        storage->sync(storage->context, map, 0, INV_WAL_HEADER_BYTES + used_bytes, error);
-    if (result == INV_OK) result = storage->rename(storage->context, spare, name, error);
-    if (result == INV_OK) result = storage->sync_directory(storage->context, error);
-    if (result == INV_OK) result = inv_wal_write_state(wal, header->number, 0, error);
-    return result;
 }
 
 /* ---- segments of the past -------------------------------------------------------------------- */
@@ -126,9 +99,8 @@ inv_wal_place inv_wal_find(inv_wal *wal, uint64_t lsn) {
     return found;
 }
 
-/* Offers a promoted segment to the appenders. */
-static void publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
-                            const inv_segment_map *map) {
+void inv_wal_publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
+                             const inv_segment_map *map) {
     uint64_t sequence = atomic_load_explicit(&wal->ready, memory_order_relaxed);
     inv_wal_segment *segment = &wal->ring[sequence % INV_WAL_RING];
     segment->number = number;
@@ -138,9 +110,9 @@ static void publish_segment(inv_wal *wal, uint64_t number, uint64_t base,
     inv_lock_take(&wal->past_lock);
     remember(wal, number, base);
     inv_lock_give(&wal->past_lock);
-    /* release: pairs with the acquire of `ready` in rotate() and of `space_end` in credit_take */
+    /* release: pairs with the acquire of `ready` in rotate() and of the ends in credit_take */
     atomic_store_explicit(&wal->ready, sequence + 1, memory_order_release);
-    atomic_store_explicit(&wal->space_end, segment->limit, memory_order_release);
+    inv_wal_offer_space(wal);
 }
 
 /* state_lock is held, and given back. */
@@ -186,7 +158,8 @@ static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     wal->segment_bytes = config->segment_bytes;
     wal->staged = config->staged;
     wal->segments_ahead_max = config->segments_ahead_max;
-    wal->window = inv_min_u64(INV_WAL_WINDOW_BYTES, capacity_of(wal) / 2);
+    atomic_store_explicit(&wal->reserves, config->reserves, memory_order_relaxed);
+    wal->window = inv_min_u64(INV_WAL_WINDOW_BYTES, inv_wal_capacity(wal) / 2);
     wal->window_reserved = inv_min_u64(INV_WAL_WINDOW_RESERVED, wal->window / 4);
     wal->rate_mono_ms = env->clock.mono_ms(env->clock.context);
     for (uint32_t i = 0; i < config->past_count; i++)
@@ -196,30 +169,15 @@ static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
 inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
                          const inv_wal_config *config, const inv_wal_segment_header *header,
                          const uint8_t *relog, uint64_t relog_bytes, inv_error *error) {
-    const inv_storage *storage = &env->storage;
-    char spare[INV_FILE_NAME_MAX + 1];
     init_wal(wal, env, lanes, config);
     INV_ASSERT(header->segment_bytes >= INV_WAL_HEADER_BYTES + relog_bytes);
-
-    inv_wal_segment_name(spare, "spare-", header->number);
-    for (uint64_t at = 0; at < header->segment_bytes; at += PREPARE_PIECE_BYTES) {
-        uint64_t piece = inv_min_u64(PREPARE_PIECE_BYTES, header->segment_bytes - at);
-        inv_result result = storage->prepare(storage->context, spare, at, piece, error);
-        if (result != INV_OK) return result;
-    }
     inv_segment_map map;
-    inv_result result = storage->map(storage->context, spare, wal->staged, &map, error);
+    inv_result result = inv_wal_first_segment(wal, header, relog, relog_bytes, &map, error);
     if (result != INV_OK) return result;
-    if (relog_bytes > 0) memcpy(map.bytes + INV_WAL_HEADER_BYTES, relog, relog_bytes);
-    result = promote(wal, header, &map, relog_bytes, error);
-    if (result != INV_OK) {
-        storage->unmap(storage->context, &map);
-        return result;
-    }
     uint64_t tail = header->base_lsn + relog_bytes;
     atomic_store_explicit(&wal->tail, tail, memory_order_release);
     atomic_store_explicit(&wal->durable, tail, memory_order_release);
-    publish_segment(wal, header->number, header->base_lsn, &map);
+    inv_wal_publish_segment(wal, header->number, header->base_lsn, &map);
     wal->rate_tail = tail;
     return INV_OK;
 }
@@ -237,13 +195,13 @@ inv_result inv_wal_resume(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
     if (result != INV_OK) return result;
     atomic_store_explicit(&wal->tail, end_lsn, memory_order_release);
     atomic_store_explicit(&wal->durable, end_lsn, memory_order_release);
-    publish_segment(wal, last->number, last->base_lsn, &map);
+    inv_wal_publish_segment(wal, last->number, last->base_lsn, &map);
     wal->rate_tail = end_lsn;
     return INV_OK;
 }
 #endif
 
-static void unmap_released(inv_wal *wal, uint64_t below) {
+void inv_wal_unmap_below(inv_wal *wal, uint64_t below) {
     const inv_storage *storage = &wal->env->storage;
     uint64_t sequence = atomic_load_explicit(&wal->released, memory_order_relaxed);
     for (; sequence < below; sequence++)
@@ -254,7 +212,7 @@ static void unmap_released(inv_wal *wal, uint64_t below) {
 void inv_wal_deinit(inv_wal *wal) {
     if (wal->env == NULL) return;
     if (!wal->in_memory)
-        unmap_released(wal, atomic_load_explicit(&wal->ready, memory_order_acquire));
+        inv_wal_unmap_below(wal, atomic_load_explicit(&wal->ready, memory_order_acquire));
     inv_env_free(wal->env, wal->past, wal->past_room * sizeof(inv_wal_past));
     wal->past = NULL;
     wal->past_count = wal->past_room = 0;
@@ -262,29 +220,32 @@ void inv_wal_deinit(inv_wal *wal) {
 
 /* ---- credit ---------------------------------------------------------------------------------- */
 
-inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, bool privileged) {
+/* The prepared space does not do. Housekeeping goes on, so who may use what it brings is to ask
+ * again. */
+static inv_result refuse_space(inv_wal *wal, inv_wal_class class) {
+    uint32_t state = inv_wal_disk_state(wal);
+    if (state == INV_DISK_READ_ONLY || (state == INV_DISK_REFUSING && class == INV_WAL_ORDINARY))
+        return INV_DISK_FULL;
+    atomic_fetch_add_explicit(&wal->segment_waits, 1, memory_order_relaxed);
+    return INV_BUSY;
+}
+
+inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, inv_wal_class class) {
     if (inv_wal_failed(wal)) return INV_STORE_FAILED;
     if (wal->in_memory) return INV_OK;
     /* The sum first, the tail after: a claim that has left the sum has already moved the tail. */
     uint64_t used = atomic_fetch_add_explicit(&wal->credit, bytes, memory_order_acq_rel) + bytes;
     uint64_t wanted = atomic_load_explicit(&wal->tail, memory_order_acquire) + used;
-    uint64_t window = privileged ? wal->window : wal->window - wal->window_reserved;
-    uint64_t space = atomic_load_explicit(&wal->space_end, memory_order_acquire);
-    uint64_t slack = rotation_slack(wal);
-    bool space_low = atomic_load_explicit(&wal->space_low, memory_order_relaxed) != 0;
-    /* On a full disk all ordinary changes stop at one point, whatever their size, so that what is
-     * left serves releases and expiry. */
-    if (space_low && !privileged) slack += wal->window_reserved + slack - inv_min_u64(slack, bytes);
+    uint64_t window =
+        class == INV_WAL_FREEING ? wal->window : wal->window - wal->window_reserved;
+    uint64_t space = atomic_load_explicit(
+        class == INV_WAL_ORDINARY ? &wal->ordinary_end : &wal->space_end, memory_order_acquire);
     bool fits_window = wanted <= inv_wal_durable(wal) + window;
-    bool fits_space = wanted + slack <= space;
+    bool fits_space = wanted + inv_wal_rotation_slack(wal) <= space;
     if (INV_LIKELY(fits_window && fits_space)) return INV_OK;
     atomic_fetch_sub_explicit(&wal->credit, bytes, memory_order_acq_rel);
     if (!fits_window) inv_wal_wake(wal);
-    if (!fits_space) {
-        atomic_fetch_add_explicit(&wal->segment_waits, 1, memory_order_relaxed);
-        if (space_low) return INV_DISK_FULL;
-    }
-    return INV_BUSY;
+    return fits_space ? INV_BUSY : refuse_space(wal, class);
 }
 
 void inv_wal_credit_give(inv_wal *wal, uint64_t bytes) {
@@ -547,102 +508,4 @@ void inv_wal_wake(inv_wal *wal) {
     if (atomic_load_explicit(&wal->flusher_asleep, memory_order_seq_cst) != 0 &&
         atomic_exchange_explicit(&wal->flusher_asleep, 0, memory_order_acq_rel) != 0)
         inv_futex_wake_all(&wal->flusher_asleep);
-}
-
-/* ---- preparation ----------------------------------------------------------------------------- */
-
-/* Segments to keep ready: what two seconds at the present rate fill, at least one. */
-static uint64_t segments_wanted(inv_wal *wal) {
-    const inv_clock *clock = &wal->env->clock;
-    uint64_t now = clock->mono_ms(clock->context);
-    uint64_t tail = atomic_load_explicit(&wal->tail, memory_order_relaxed);
-    if (now >= wal->rate_mono_ms + 100) {
-        uint64_t rate = (tail - wal->rate_tail) * 1000 / (now - wal->rate_mono_ms);
-        wal->rate_bytes_s = (3 * wal->rate_bytes_s + rate) / 4;
-        wal->rate_tail = tail;
-        wal->rate_mono_ms = now;
-    }
-    uint64_t wanted = 1 + 2 * wal->rate_bytes_s / capacity_of(wal);
-    return inv_min_u64(wanted, wal->segments_ahead_max);
-}
-
-static inv_result finish_segment(inv_wal *wal, inv_error *error) {
-    const inv_storage *storage = &wal->env->storage;
-    char spare[INV_FILE_NAME_MAX + 1];
-    inv_segment_map map;
-    uint64_t ready = atomic_load_explicit(&wal->ready, memory_order_relaxed);
-    const inv_wal_segment *last = &wal->ring[(ready - 1) % INV_WAL_RING];
-    inv_wal_segment_header header = {
-        .identity = wal->identity,
-        .number = wal->preparing_number,
-        .base_lsn = last->limit,
-        .epoch = wal->epoch,
-        .prev_number = last->number,
-        .prev_end_lsn = last->limit,
-        .prev_end_offset = last->map.size,
-        .segment_bytes = wal->segment_bytes,
-        .wall_unix_ms = wal->env->clock.wall_unix_ms(wal->env->clock.context)};
-    inv_wal_segment_name(spare, "spare-", header.number);
-    inv_result result = storage->map(storage->context, spare, wal->staged, &map, error);
-    if (result != INV_OK) return result;
-    result = promote(wal, &header, &map, 0, error);
-    if (result != INV_OK) {
-        storage->unmap(storage->context, &map);
-        return result;
-    }
-    publish_segment(wal, header.number, header.base_lsn, &map);
-    wal->preparing = false;
-    atomic_store_explicit(&wal->space_low, 0, memory_order_relaxed);
-    return INV_OK;
-}
-
-static void release_full_segments(inv_wal *wal) {
-    uint64_t current = atomic_load_explicit(&wal->current, memory_order_acquire);
-    uint64_t below = atomic_load_explicit(&wal->released, memory_order_relaxed);
-    uint64_t durable = inv_wal_durable(wal);
-    while (below < current && wal->ring[below % INV_WAL_RING].limit <= durable) below++;
-    /* One full segment stays mapped: an appender may just have loaded it as current. */
-    if (below > 0) unmap_released(wal, below - 1);
-}
-
-inv_result inv_wal_prepare(inv_wal *wal, bool *out_more) {
-    *out_more = false;
-    if (inv_wal_failed(wal)) return INV_STORE_FAILED;
-    if (wal->in_memory) return INV_OK;
-    release_full_segments(wal);
-    uint64_t ready = atomic_load_explicit(&wal->ready, memory_order_relaxed);
-    uint64_t ahead = ready - 1 - atomic_load_explicit(&wal->current, memory_order_acquire);
-    uint64_t in_use = ready - atomic_load_explicit(&wal->released, memory_order_relaxed);
-    if (!wal->preparing) {
-        if (ahead >= segments_wanted(wal) || in_use + 1 >= INV_WAL_RING) return INV_OK;
-        wal->preparing = true;
-        wal->preparing_number = wal->ring[(ready - 1) % INV_WAL_RING].number + 1;
-        wal->preparing_bytes = 0;
-    }
-    char spare[INV_FILE_NAME_MAX + 1];
-    inv_error error = {0};
-    const inv_storage *storage = &wal->env->storage;
-    inv_wal_segment_name(spare, "spare-", wal->preparing_number);
-    inv_result result = INV_OK;
-    if (wal->preparing_bytes < wal->segment_bytes) {
-        uint64_t piece =
-            inv_min_u64(PREPARE_PIECE_BYTES, wal->segment_bytes - wal->preparing_bytes);
-        result = storage->prepare(storage->context, spare, wal->preparing_bytes, piece, &error);
-        if (result == INV_DISK_FULL) { /* give back what was taken and try again later */
-            atomic_store_explicit(&wal->space_low, 1, memory_order_relaxed);
-            wal->preparing = false;
-            result = storage->remove(storage->context, spare, &error);
-            (void)result; /* there may be none, or opening deletes it */
-            return INV_OK;
-        }
-        if (result == INV_OK) wal->preparing_bytes += piece;
-    }
-    if (result == INV_OK && wal->preparing_bytes == wal->segment_bytes)
-        result = finish_segment(wal, &error);
-    if (result != INV_OK) {
-        inv_wal_fail(wal, &error);
-        return INV_STORE_FAILED;
-    }
-    *out_more = wal->preparing || ahead + 1 < segments_wanted(wal);
-    return INV_OK;
 }

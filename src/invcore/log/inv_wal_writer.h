@@ -20,7 +20,7 @@
  *
  * SEGMENTS are prepared ahead by inv_wal_prepare (a background thread): written full of zeros,
  * synced, headed, mapped, renamed into place, directory and STATE synced, and only then offered to
- * appenders.
+ * appenders. What a full disk means is told in inv_wal_space.h.
  *
  * In memory mode (no storage) an append only moves the tail.
  */
@@ -34,6 +34,14 @@
     16u /* segment descriptors: at most 8 ready, the rest full but not yet durable */
 #define INV_WAL_WINDOW_BYTES (32ull << 20)   /* appended but not durable, at most */
 #define INV_WAL_WINDOW_RESERVED (4ull << 20) /* of it, kept for expiry, ticks and releases */
+#define INV_WAL_RESERVE_COUNT 2u /* reserve files: prepared segments kept for a full disk */
+
+/* What a claim is for, and so what it may use beyond the ordinary. */
+typedef enum inv_wal_class {
+    INV_WAL_ORDINARY = 0, /* whatever may be asked again later */
+    INV_WAL_SETTLING,     /* keeps a promise (commit, ship, cancel): the reserve segments */
+    INV_WAL_FREEING       /* release, expiry, ticks, marks: and the reserved part of the window */
+} inv_wal_class;
 
 typedef struct inv_wal_segment {
     uint64_t number, base, limit; /* lsn range [base, limit) */
@@ -72,8 +80,9 @@ typedef struct inv_wal {
     _Atomic uint64_t current;  /* sequence of the segment being appended to; ring[current % RING] */
     _Atomic uint64_t ready;    /* sequences below this are prepared */
     _Atomic uint64_t released; /* sequences below this are durable and unmapped */
-    _Atomic uint64_t space_end; /* limit of the last ready segment */
-    _Atomic uint32_t space_low; /* the next segment could not be prepared (disk full) */
+    _Atomic uint64_t space_end;    /* claims may use the log up to here; 0: nobody may, read-only */
+    _Atomic uint64_t ordinary_end; /* ... ordinary ones; 0: they are refused */
+    _Atomic uint32_t disk_state;   /* inv_disk_state; the housekeeper writes */
     inv_wal_segment ring[INV_WAL_RING];
 
     /* Housekeeper only. */
@@ -81,6 +90,11 @@ typedef struct inv_wal {
     inv_lock state_lock; /* STATE is written by prepare and by close */
     uint64_t preparing_number, preparing_bytes;
     bool preparing;
+    bool no_room;        /* the last attempt to prepare a file found the disk full */
+    uint64_t pause_until_ns;
+    uint64_t retry_wait_ms, retry_mono_ms; /* after a failure that could not be foreseen */
+    _Atomic uint32_t reserves; /* bit i: the file of reserve i + 1 is there */
+    _Atomic uint64_t disk_full_count, disk_read_only_count, disk_recovered_count;
     uint64_t rate_tail, rate_mono_ms, rate_bytes_s;
     inv_lock past_lock; /* the three below: the housekeeper changes them, readers look */
     inv_wal_past *past; /* all segments there are, oldest first */
@@ -103,6 +117,7 @@ typedef struct inv_wal_config {
     bool staged; /* nobody is answered before a sync: see inv_storage.map */
     const inv_wal_past *past; /* of the chain the new segment continues, oldest first */
     uint32_t past_count;
+    uint32_t reserves; /* bit i: the file of reserve i + 1 is there, of segment_bytes */
 } inv_wal_config;
 
 /* Memory mode. */
@@ -110,8 +125,8 @@ void inv_wal_init_memory(inv_wal *wal, const inv_env *env, inv_lanes *lanes);
 
 /* Starts a log whose next record goes to `base`: writes a new segment after `prev` (number, end,
  * crc) holding the `relog_bytes` of records in `relog` (already re-headed, ending at base +
- * relog_bytes), makes all of it durable and STATE with it. On failure nothing of the old log has
- * been touched. */
+ * relog_bytes), makes all of it durable and STATE with it. On a full disk a reserve file becomes
+ * that segment. On failure nothing of the old log has been touched. */
 INV_MUST_USE inv_result inv_wal_start(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
                                       const inv_wal_config *config,
                                       const inv_wal_segment_header *header, const uint8_t *relog,
@@ -126,9 +141,9 @@ INV_MUST_USE inv_result inv_wal_resume(inv_wal *wal, const inv_env *env, inv_lan
 void inv_wal_deinit(inv_wal *wal);
 
 /* The only step that may say no. INV_OK: `bytes` of record (inv_wal_record_bytes, worst case) may
- * be appended. INV_BUSY: the disk is behind; INV_DISK_FULL; INV_STORE_FAILED. Privileged claims
- * (expiry, ticks, releases) may use the reserved part of window and space. */
-INV_MUST_USE inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, bool privileged);
+ * be appended. INV_BUSY: the disk is behind; INV_DISK_FULL: a full disk, and not for this class;
+ * INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_wal_credit_take(inv_wal *wal, uint64_t bytes, inv_wal_class class);
 void inv_wal_credit_give(inv_wal *wal, uint64_t bytes);
 /* Parks until credit may be there again (at most 10 ms). */
 void inv_wal_credit_wait(inv_wal *wal);
@@ -163,8 +178,17 @@ void inv_wal_flusher_sleep(inv_wal *wal, uint32_t timeout_ms);
 void inv_wal_wake(inv_wal *wal);
 
 /* One bounded piece of preparation (at most 1 MiB written and synced); *out_more: more is wanted
- * now. A full disk is not a failure here: space_low is set and the next call tries again. */
+ * now. A full disk is not a failure here but a state (inv_wal_space.h), left by later calls. */
 INV_MUST_USE inv_result inv_wal_prepare(inv_wal *wal, bool *out_more);
+
+/* An inv_disk_state. */
+static inline uint32_t inv_wal_disk_state(const inv_wal *wal) {
+    return atomic_load_explicit(&((inv_wal *)wal)->disk_state, memory_order_acquire);
+}
+
+/* Would a snapshot now, with those that begin at newest_lsn and older_lsn there, have segments of a
+ * log on a full disk removed? */
+bool inv_wal_wants_snapshot(const inv_wal *wal, uint64_t newest_lsn, uint64_t older_lsn);
 
 /* Poisons the log: every later call that needs it answers INV_STORE_FAILED. The first cause stays.
  */
@@ -200,6 +224,13 @@ inv_wal_place inv_wal_find(inv_wal *wal, uint64_t lsn);
  * what it waits for after it loaded `seen` out of `group`. */
 void inv_wal_follow(inv_wal *wal, uint32_t seen, uint64_t lsn, uint32_t timeout_ms);
 void inv_wal_nudge(inv_wal *wal); /* wakes whoever waits on `group`, for them to look again */
+static inline uint64_t inv_wal_capacity(const inv_wal *wal) {
+    return wal->segment_bytes - INV_WAL_HEADER_BYTES;
+}
+/* Space a rotation may waste, twice: the record that did not fit, and the SEAL's minimum. */
+static inline uint64_t inv_wal_rotation_slack(const inv_wal *wal) {
+    return inv_min_u64(inv_wal_capacity(wal) / 4, 1u << 20);
+}
 
 void inv_wal_segment_name(char out[INV_FILE_NAME_MAX + 1], const char *prefix, uint64_t number);
 

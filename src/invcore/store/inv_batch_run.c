@@ -447,7 +447,7 @@ inv_result inv_batch_run(inv_run *run, inv_batch_view *view, size_t from, uint8_
     inv_run_reset(run, store, run->lane);
     uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + count * ENTRY_BYTES);
     if (credit > store->record_bytes_max) return INV_OK; /* tiny segments: the long way */
-    inv_result result = inv_wal_credit_take(&store->wal, credit, batch->kind == INV_CMD_RELEASE);
+    inv_result result = inv_wal_credit_take(&store->wal, credit, inv_command_class(batch->kind));
     if (result != INV_OK) return result;
     want_stripes(run, view, count, hints);
     inv_run_lock(run);

@@ -5,9 +5,11 @@
  *
  * ORDER (each step durable before the next): epoch + 1 in STATE; the newest snapshot that is whole;
  * replay of the log behind it; a new segment that says
- * where the log ends and holds the ambiguous tail once more; STATE; a tick. Void segments and
- * spares are deleted last. A crash anywhere leaves something this code opens to the same state.
+ * where the log ends and holds the ambiguous tail once more; STATE; a tick. What an earlier run left
+ * unfinished is deleted before the new segment, which needs the room; void segments are deleted last.
+ * A crash anywhere leaves something this code opens to the same state.
  */
+#include "../log/inv_wal_space.h"
 #include "inv_events.h"
 #include "inv_replay.h"
 #include "inv_snapshot.h"
@@ -340,23 +342,37 @@ static void begin_behind(inv_store *store, const inv_snapshot_found *found, repl
     store->recovery.snapshot_bytes = found->bytes;
 }
 
-static void delete_files(inv_store *store, const inv_wal_chain *chain) {
+static void delete_numbered(inv_store *store, const char *prefix, uint64_t number) {
     const inv_storage *storage = &store->env->storage;
     char name[INV_FILE_NAME_MAX + 1];
     inv_error ignored = {0};
-    inv_result result;
-    for (uint64_t i = 0; i < chain->void_count; i++) {
-        inv_wal_segment_name(name, "wal-", chain->void_numbers[i]);
-        result = storage->remove(storage->context, name, &ignored);
-        (void)result; /* what is left behind is void, and tried again next time */
+    inv_wal_segment_name(name, prefix, number);
+    inv_result result = storage->remove(storage->context, name, &ignored);
+    (void)result; /* what is left behind is nobody's, and tried again next time */
+}
+
+/* Never part of the log. */
+static void delete_unfinished(inv_store *store, const inv_wal_chain *chain) {
+    const inv_storage *storage = &store->env->storage;
+    inv_error ignored = {0};
+    for (uint64_t i = 0; i < chain->spare_count; i++)
+        delete_numbered(store, "spare-", chain->spare_numbers[i]);
+    inv_result result = storage->remove(storage->context, INV_SNAP_UNFINISHED, &ignored);
+    (void)result; /* hardly ever is there one */
+}
+
+/* Segments outside the chain, and those behind the one that the new segment continues: prepared, but
+ * not come to. On a full disk the log lives on their room. */
+static void delete_void(inv_store *store, const inv_wal_chain *chain,
+                        const inv_wal_verdict *verdict) {
+    bool is_void = false;
+    for (uint64_t i = 0; i < chain->void_count; i++)
+        delete_numbered(store, "wal-", chain->void_numbers[i]);
+    for (uint64_t i = 0; i < chain->link_count; i++) {
+        uint64_t number = chain->links[i].header.number;
+        if (is_void) delete_numbered(store, "wal-", number);
+        is_void = is_void || number == verdict->relog_number;
     }
-    for (uint64_t i = 0; i < chain->spare_count; i++) {
-        inv_wal_segment_name(name, "spare-", chain->spare_numbers[i]);
-        result = storage->remove(storage->context, name, &ignored);
-        (void)result;
-    }
-    result = storage->remove(storage->context, INV_SNAP_UNFINISHED, &ignored);
-    (void)result;
 }
 
 static inv_result new_identity(inv_store *store, inv_error *error) {
@@ -452,6 +468,11 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
         header.prev_crc = verdict->end_crc;
         header.prev_exact = true;
     }
+    uint32_t reserves = 0;
+    if (result == INV_OK) {
+        delete_unfinished(store, chain);
+        result = inv_wal_keep_reserves(env, store->options.segment_bytes, &reserves, error);
+    }
     inv_wal_past *past = NULL;
     uint32_t past_count = 0;
     size_t past_bytes = (size_t)chain->link_count * sizeof(inv_wal_past);
@@ -462,7 +483,8 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
                              .segments_ahead_max = store->options.segments_ahead_max,
                              .staged = store->options.durability == INV_DURABLE,
                              .past = past,
-                             .past_count = past_count};
+                             .past_count = past_count,
+                             .reserves = reserves};
 #ifdef INV_PLANTED_BUGS
     for (uint64_t i = 0; i < chain->link_count && INV_PLANTED(INV_PLANT_APPEND_RECOVERED); i++) {
         if (chain->links[i].header.number != verdict->end_number) continue;
@@ -654,7 +676,7 @@ static inv_result go_on(inv_store *store, const inv_wal_chain *chain, const inv_
         error->code = result = INV_IO_ERROR;
     }
     if (result != INV_OK) return result;
-    delete_files(store, chain);
+    if (!INV_PLANTED(INV_PLANT_APPEND_RECOVERED)) delete_void(store, chain, verdict);
     store->snapshot = inv_env_alloc(store->env, sizeof *store->snapshot);
     return store->snapshot != NULL ? INV_OK
                                    : inv_fail(error, INV_NO_MEMORY, 0, "no memory for snapshots");

@@ -189,12 +189,22 @@ uint64_t inv_run_finish(inv_run *run) {
 /* ---- executing
  * ------------------------------------------------------------------------------------- */
 
-/* Prepares commands from `at` on until the run is full; returns how many commands it covers. */
+static void refuse(inv_reply *reply, inv_result result) {
+    reply->code = result;
+    reply->line_count = 0;
+    reply->observed_lsn = 0;
+}
+
+/* Prepares commands from `at` on until the run is full; returns how many commands it covers. On a
+ * full disk those that are refused and those that are not are in runs of their own. */
 static size_t gather(inv_run *run, const inv_command *commands, size_t count, inv_reply *replies) {
     inv_store *store = run->store;
     size_t covered = 0;
+    bool apart = inv_wal_disk_state(&store->wal) != INV_DISK_OK;
+    bool ordinary = inv_command_class(commands[0].kind) == INV_WAL_ORDINARY;
     while (covered < count && run->job_count < INV_RUN_COMMAND_MAX) {
         const inv_command *command = &commands[covered];
+        if (apart && ordinary != (inv_command_class(command->kind) == INV_WAL_ORDINARY)) break;
         uint32_t lines = command->line_count <= INV_LINE_COUNT_MAX ? command->line_count : 0;
         if (run->line_used + lines > INV_LINE_COUNT_MAX + INV_RUN_COMMAND_MAX) break;
         inv_job *job = &run->jobs[run->job_count];
@@ -322,10 +332,20 @@ static uint32_t judge_all(inv_run *run) {
     return run->job_count;
 }
 
-static bool all_releases(const inv_run *run) {
+/* That of the command with the least claim; a malformed one writes nothing. */
+static inv_wal_class class_of(const inv_run *run) {
+    inv_wal_class least = INV_WAL_FREEING;
+    for (uint32_t i = 0; i < run->job_count; i++) {
+        inv_wal_class class = inv_command_class(run->jobs[i].command->kind);
+        if (!run->jobs[i].done && class < least) least = class;
+    }
+    return least;
+}
+
+/* On a full disk some commands are refused and others are not: one answer each, nobody waits. */
+static void refuse_run(inv_run *run) {
     for (uint32_t i = 0; i < run->job_count; i++)
-        if (run->jobs[i].command->kind != INV_CMD_RELEASE && !run->jobs[i].done) return false;
-    return true;
+        if (!run->jobs[i].done) refuse(run->jobs[i].reply, INV_DISK_FULL);
 }
 
 /* One command whose stripes are found out step by step. Every round either judges it or learns
@@ -347,11 +367,13 @@ static inv_result run_alone(inv_run *run, const inv_command *command, inv_reply 
             return INV_OK;
         }
         uint64_t credit = inv_wal_record_bytes(run->bytes + run->payload_bytes);
-        inv_result result = inv_wal_credit_take(&store->wal, credit, all_releases(run));
+        inv_result result = inv_wal_credit_take(&store->wal, credit, class_of(run));
         if (result != INV_OK) {
             for (uint32_t i = 0; i < run->stripe_count; i++)
                 run->locked_bits[run->stripes[i] / 64] = 0;
-            return result;
+            if (result != INV_DISK_FULL) return result;
+            refuse_run(run);
+            return INV_OK;
         }
         want_stripes(run, &run->jobs[0]);
         inv_run_lock(run);
@@ -388,7 +410,11 @@ static inv_result run_some(inv_run *run, const inv_command *commands, size_t cou
         prefetch_run(run);
     else
         prefetch_one(run);
-    if (!late) result = inv_wal_credit_take(&store->wal, credit, all_releases(run));
+    if (!late) result = inv_wal_credit_take(&store->wal, credit, class_of(run));
+    if (result == INV_DISK_FULL) {
+        refuse_run(run);
+        return INV_OK;
+    }
     if (result != INV_OK) {
         *out_done = 0;
         return result;
@@ -399,7 +425,7 @@ static inv_result run_some(inv_run *run, const inv_command *commands, size_t cou
     uint32_t locked = run->stripe_count;
     uint32_t judged = judge_all(run);
     uint32_t jobs = run->job_count;
-    if (late && (result = inv_wal_credit_take(&store->wal, credit, false)) != INV_OK) {
+    if (late && (result = inv_wal_credit_take(&store->wal, credit, INV_WAL_ORDINARY)) != INV_OK) {
         run->payload_bytes = INV_WAL_CHANGES_PREFIX_BYTES; /* the bug: applied, and no record */
         (void)inv_run_finish(run);
         *out_done = 0;
@@ -420,11 +446,7 @@ static inv_result run_some(inv_run *run, const inv_command *commands, size_t cou
 }
 
 static void refuse_rest(inv_reply *replies, size_t from, size_t count, inv_result result) {
-    for (size_t i = from; i < count; i++) {
-        replies[i].code = result;
-        replies[i].line_count = 0;
-        replies[i].observed_lsn = 0;
-    }
+    for (size_t i = from; i < count; i++) refuse(&replies[i], result);
 }
 
 inv_result inv_execute(inv_store *store, const inv_command *commands, size_t count,

@@ -215,7 +215,7 @@ static void log_mark(inv_store *store) {
     inv_run *run = inv_run_of(store, lane);
     uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
                                            INV_EFFECT_MARK_BYTES + 8);
-    if (run != NULL && inv_wal_credit_take(&store->wal, credit, true) == INV_OK) {
+    if (run != NULL && inv_wal_credit_take(&store->wal, credit, INV_WAL_FREEING) == INV_OK) {
         uint8_t blob[INV_EFFECT_MARK_BYTES];
         inv_put_u64(blob, snapshot->start_lsn);
         inv_put_u64(blob + 8, snapshot->end_lsn);
@@ -247,7 +247,8 @@ static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
         result = inv_wal_write_snapshot(&store->wal, snapshot->start_lsn, error);
     if (result != INV_OK) return result;
     log_mark(store);
-    store->snapshot_older_lsn = store->snapshot_lsn;
+    if (snapshot->start_lsn != store->snapshot_lsn) /* else it has just replaced the newest */
+        store->snapshot_older_lsn = store->snapshot_lsn;
     atomic_store_explicit(&store->snapshot_lsn, snapshot->start_lsn, memory_order_release);
     atomic_store_explicit(&store->snapshot_bytes, snapshot->file_bytes, memory_order_relaxed);
     atomic_store_explicit(&store->snapshot_ns, mono_ns(store) - snapshot->began_ns,
@@ -305,7 +306,8 @@ static bool is_due(inv_store *store) {
     if (mono_ms(store) < store->snapshot->retry_mono_ms) return false;
     uint64_t base = inv_max_u64(store->snapshot_lsn, INV_WAL_LSN_FIRST);
     return store->options.snapshot_log_bytes > 0 &&
-           tail - base >= store->options.snapshot_log_bytes;
+           (tail - base >= store->options.snapshot_log_bytes ||
+            inv_wal_wants_snapshot(&store->wal, store->snapshot_lsn, store->snapshot_older_lsn));
 }
 
 /* Tells who asked for one up to this number what became of it. */

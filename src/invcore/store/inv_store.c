@@ -911,6 +911,14 @@ void inv_store_metrics(inv_store *store, inv_metrics *out) {
     out->ended_ids = atomic_load_explicit(&store->holds.ended_total, memory_order_relaxed);
     out->probe_max = atomic_load_explicit(&store->holds.probe_max, memory_order_relaxed);
     out->bytes_in_use = inv_pool_bytes(&store->pool);
+    out->disk_state = inv_wal_disk_state(wal);
+    out->disk_full_count = atomic_load_explicit(&wal->disk_full_count, memory_order_relaxed);
+    out->disk_read_only_count =
+        atomic_load_explicit(&wal->disk_read_only_count, memory_order_relaxed);
+    out->disk_recovered_count =
+        atomic_load_explicit(&wal->disk_recovered_count, memory_order_relaxed);
+    out->reserve_segments = (uint64_t)__builtin_popcount(
+        atomic_load_explicit(&wal->reserves, memory_order_relaxed));
     out->snapshots = atomic_load_explicit(&store->snapshots, memory_order_relaxed);
     out->snapshot_failures = atomic_load_explicit(&store->snapshot_failures, memory_order_relaxed);
     out->snapshot_lsn = atomic_load_explicit(&store->snapshot_lsn, memory_order_relaxed);

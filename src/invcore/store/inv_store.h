@@ -232,6 +232,15 @@ bool inv_parse_id(inv_text text, bool is_uuid, inv_hold_key *out);
  * of the job are set in any case. */
 void inv_job_prepare(inv_run *run, inv_job *job, const inv_command *command, inv_reply *reply);
 
+/* What a command may use of the log on a full disk. A late commit that takes its units again goes on
+ * too: the goods are paid for. */
+static inline inv_wal_class inv_command_class(uint8_t kind) {
+    return kind == INV_CMD_RELEASE ? INV_WAL_FREEING
+           : kind == INV_CMD_COMMIT || kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL
+               ? INV_WAL_SETTLING
+               : INV_WAL_ORDINARY;
+}
+
 /* ---- inv_run.c
  * ------------------------------------------------------------------------------------- */
 void inv_run_reset(inv_run *run, inv_store *store, inv_lane *lane);

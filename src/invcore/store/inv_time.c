@@ -234,7 +234,7 @@ inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now,
     uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
                                            INV_EFFECT_TICK_BYTES + 8);
     inv_result result =
-        run == NULL ? INV_NO_MEMORY : inv_wal_credit_take(&store->wal, credit, true);
+        run == NULL ? INV_NO_MEMORY : inv_wal_credit_take(&store->wal, credit, INV_WAL_FREEING);
     if (result != INV_OK) return result;
     inv_effect_tick tick = {.wall_unix_ms = clock->wall_unix_ms(clock->context),
                             .downtime_pending_ms = downtime_pending_ms};
@@ -336,11 +336,11 @@ static void expire_one(inv_run *run, inv_ref ref) {
     run->patches[run->patch_count++] = (inv_patch){ref, (uint32_t)inv_run_encode(run, &effect)};
 }
 
-/* One lock hold of expiry in a stripe. INV_BUSY: the log is behind; time waits. */
+/* One lock hold of expiry in a stripe. INV_BUSY: the log is behind; INV_DISK_FULL; time waits. */
 static inv_result expire_some(inv_store *store, inv_run *run, uint32_t home, uint64_t now,
                               uint32_t most, uint32_t *out_count, bool *out_more) {
     uint64_t credit = 2 * store->record_bytes_max + 128;
-    inv_result result = inv_wal_credit_take(&store->wal, credit, true);
+    inv_result result = inv_wal_credit_take(&store->wal, credit, INV_WAL_FREEING);
     *out_count = 0;
     *out_more = true;
     if (result != INV_OK) return result;
@@ -381,6 +381,10 @@ static uint64_t announce(inv_store *store, inv_lane *lane) {
             now = stepped;
         }
     }
+    /* While the disk is too full even for a tick, time waits: a crash must not take back more of it
+     * than what may lie between two ticks. */
+    if (inv_wal_disk_state(&store->wal) == INV_DISK_READ_ONLY)
+        now = inv_min_u64(now, store->tick_last_ms + INV_TICK_MS);
     now = inv_max_u64(now, atomic_load_explicit(&store->now_ms, memory_order_relaxed));
     atomic_store_explicit(&store->now_ms, now, memory_order_release);
     return now;

@@ -59,10 +59,12 @@ void campaign_print_crash(const campaign_report *report) {
            " refused, %" PRIu64 " replayed), %" PRIu64 " acknowledged, %" PRIu64
            " expired, %" PRIu64 " segments promoted, %" PRIu64 " overlapping appends, %" PRIu64
            " retries after recovery, %" PRIu64 " recoveries over a snapshot (%" PRIu64
-           " of them copied while others wrote), at most %" PRIu64 " unsynced sectors\n",
+           " of them copied while others wrote), %" PRIu64
+           " over a reserve segment on a full disk, at most %" PRIu64 " unsynced sectors\n",
            report->scenarios, report->generations, report->commands, report->refused,
            report->replayed, report->acks, report->expired, report->rotations, report->overlapped,
-           report->retries, report->from_snapshot, report->from_fuzzy, report->unsynced_max);
+           report->retries, report->from_snapshot, report->from_fuzzy,
+           report->from_reserve, report->unsynced_max);
 }
 
 bool campaign_verdict(const char *name, const campaign_report *report) {

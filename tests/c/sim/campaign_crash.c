@@ -53,6 +53,7 @@ typedef struct crash {
     crash_point points[POINT_COUNT_MAX];
     uint32_t point_count;
     bool in_hook, appending, flushing;
+    bool full; /* the disk is full: commands go one by one, and may be refused */
     uint32_t busy_skus; /* SKUs on the stripes of the call under way */
     bool busy_known;    /* it locks no others: what is found by an id may be homed anywhere */
     world_outcome second[WORLD_CALL_COUNT_MAX]; /* of the second appender in this step */
@@ -179,6 +180,39 @@ static bool garbage_allowed(crash *c, const inv_memory *disk, uint64_t sectors, 
     return ok && i == sectors;
 }
 
+/* ---- a full disk ----------------------------------------------------------------------------- */
+static bool add_size(void *argument, const char *name, uint64_t size) {
+    (void)name;
+    *(uint64_t *)argument += size;
+    return true;
+}
+
+/* No segment fits any more, and sometimes (no snapshot either) nothing at all. */
+static void fill_disk(crash *c) {
+    world *w = &c->w;
+    const inv_storage *storage = &w->env->storage;
+    uint64_t bytes = 0;
+    inv_error error = {0};
+    if (storage->list(storage->context, add_size, &bytes, &error) != INV_OK) return;
+    c->full = true;
+    inv_memory_set_capacity(w->memory, bytes + 1 + world_below(&w->random, 16000));
+}
+
+static void free_disk(crash *c) {
+    c->full = false;
+    inv_memory_set_capacity(c->w.memory, 0);
+}
+
+/* A store with a reserve opens on a full disk; without one it may need room. */
+static void recover_full(crash *c, inv_memory *disk, uint64_t exact_lsn, world_verdict *verdict,
+                         world_recovered *recovered) {
+    bool reserve = world_file_count(&c->w, disk, "reserve-") > 0;
+    world_recover(&c->w, disk, false, exact_lsn, verdict, recovered);
+    if (verdict->result != INV_DISK_FULL || reserve) return;
+    inv_memory_set_capacity(disk, 0);
+    world_recover(&c->w, disk, false, exact_lsn, verdict, recovered);
+}
+
 /* ---- judging one state ----------------------------------------------------------------------- */
 static bool judge_disk(crash *c, inv_memory *disk, const crash_point *point, uint32_t depth);
 
@@ -220,11 +254,12 @@ static bool retry_after_recovery(crash *c, inv_store *store, const world_verdict
     int code = INV_OK;
     const oracle_state *state = &w->changes[verdict->index].state;
     uint32_t judged = world_call(store, &command, 1, &outcome, &code);
-    bool more = code == INV_BUSY; /* for want of a segment: prepare it and ask again */
+    bool waits = code == INV_BUSY || code == INV_DISK_FULL; /* for want of a segment */
+    bool more = waits;
     for (uint32_t i = 0; more && i < 64; i++)
         if (inv_store_flush(store) != INV_OK || inv_store_prepare(store, &more) != INV_OK)
             return world_problem(w, "flush or prepare after recovery");
-    if (code == INV_BUSY) judged = world_call(store, &command, 1, &outcome, &code);
+    if (waits) judged = world_call(store, &command, 1, &outcome, &code);
     if (judged != 1)
         return world_problem(w, "a retry after recovery is not judged: %s", inv_result_name(code));
     c->report->retries++;
@@ -296,8 +331,11 @@ static bool recover_new(crash *c, inv_memory *disk, uint64_t key, const crash_po
     inner_points inner = {.c = c, .disk = disk};
     bool inspect = depth < 2 && world_chance(&c->random, depth == 0 ? 24 : 60);
     if (inspect) inv_memory_set_hook(disk, on_inner_storage, &inner);
-    world_recover(&c->w, disk, false, point->exact_lsn, &verdict, &recovered);
+    recover_full(c, disk, point->exact_lsn, &verdict, &recovered);
+    c->report->from_reserve += verdict.result == INV_OK &&
+                               inv_wal_disk_state(&recovered.store->wal) != INV_DISK_OK;
     inv_memory_set_hook(disk, NULL, NULL);
+    inv_memory_set_capacity(disk, 0); /* what follows is about what is there */
     bool is_new = false; /* filed before the states within this recovery ask for it */
     seen_find(&c->states, key, &is_new)->lsn_end = verdict.recovery.lsn_end;
     const char *problem = verdict_problem(c, &verdict, point);
@@ -494,6 +532,7 @@ static bool step_commands(crash *c) {
     world *w = &c->w;
     oracle_command commands[WORLD_CALL_COUNT_MAX];
     uint32_t count = 0, wanted = world_chance(&w->random, 3) ? WORLD_CALL_COUNT_MAX : 1;
+    if (c->full) wanted = 1;
     c->busy_skus = 0;
     c->busy_known = true;
     for (uint32_t attempt = 0; attempt < 12 && count < wanted; attempt++) {
@@ -515,11 +554,13 @@ static bool step_commands(crash *c) {
     c->appending = false;
     step_integrate(c, own, judged);
     if (!world_ok(w)) return false;
-    if (code == INV_BUSY) return step_flush(c) && world_prepare_all(w);
+    if (code == INV_BUSY || (code == INV_DISK_FULL && c->full))
+        return step_flush(c) && world_prepare_all(w);
     return code == INV_OK ? true : world_problem(w, "a call answers %s", inv_result_name(code));
 }
 
 static bool step_time(crash *c) {
+    if (inv_wal_disk_state(&c->w.store->wal) == INV_DISK_READ_ONLY) return true; /* it waits */
     static const uint32_t spans[] = {1, 40, 700, 1500, 9000, 30000};
     uint64_t ms = 1 + world_below(&c->w.random, spans[world_below(&c->w.random, 6)]);
     return world_advance(&c->w, ms, 1 + world_below(&c->w.random, 6));
@@ -534,6 +575,13 @@ static bool step(crash *c) {
     world *w = &c->w;
     bool ok = true;
     uint32_t pick = world_below(&w->random, 40);
+    if (c->full && world_chance(&w->random, 16)) {
+        free_disk(c);
+        ok = world_prepare_all(w);
+    } else if (!c->full && world_chance(&w->random, 24)) {
+        fill_disk(c);
+    }
+    if (!ok) return false;
     /* A generation is short: a snapshot goes on at every step, or there would be none. */
     if (w->store->snapshot->phase != INV_SNAPSHOT_IDLE) {
         ok = step_prepare(c);
@@ -564,6 +612,10 @@ static bool open_generation(crash *c) {
     inv_error error;
     inv_recovery recovery;
     inv_result result = world_open(w, &error);
+    if (result == INV_DISK_FULL && world_file_count(w, w->memory, "reserve-") == 0) {
+        free_disk(c);
+        result = world_open(w, &error);
+    }
     if (result != INV_OK)
         return world_problem(w, "opening answers %s: %s", inv_result_name(result), error.message);
     inv_store_recovery(w->store, &recovery);
@@ -623,6 +675,7 @@ static bool run_scenario(crash *c, uint64_t seed) {
     w->yield = on_yield;
     w->yield_context = c;
     inv_memory_set_hook(w->memory, on_storage, c);
+    c->full = false;
     bool ok = true;
     for (uint32_t g = 0; ok && g < GENERATION_COUNT && !enough(c); g++) {
         ok = open_generation(c);

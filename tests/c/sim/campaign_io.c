@@ -60,6 +60,13 @@ static inv_result on_call(void *argument, uint64_t call, const char *what, const
     return f->code;
 }
 
+static inv_metrics disk_metrics(const world *w) {
+    inv_metrics metrics;
+    memset(&metrics, 0, sizeof metrics);
+    inv_store_metrics(w->store, &metrics);
+    return metrics;
+}
+
 static bool run_problem(io_run *r, const char *problem) {
     return world_problem(&r->w, "%s fault %s at call %" PRIu64 " (%s '%s'): %s",
                          r->fault.persistent ? "persistent" : "single",
@@ -203,7 +210,13 @@ static bool io_finish(io_run *r) {
             command = (oracle_command){.kind = INV_CMD_RECEIVE, .hold = ORACLE_NONE,
                                        .op = ORACLE_NONE, .line_count = 1};
             command.lines[0] = (oracle_line){1, 1, 5};
-            if (!world_prepare_all(w) || !world_execute(w, &command, 1)) return false;
+            /* A disk that says it has room and has none is asked again later, after 30 s at most. */
+            w->clock_ms += 30000;
+            inv_env_set_clock(w->env, w->clock_ms);
+            if (!world_prepare_all(w) || !world_advance(w, 1, 64)) return false;
+            if (disk_metrics(w).disk_state != INV_DISK_OK)
+                return run_problem(r, "the disk has room again and changes are still refused");
+            if (!world_execute(w, &command, 1)) return false;
             if (inv_store_flush(w->store) != INV_OK || !world_poll_acks(w))
                 return run_problem(r, "the store does not work after the fault");
             if (w->pending_count > 0) return run_problem(r, "flushed, but not acknowledged");
@@ -434,22 +447,46 @@ static uint64_t disk_bytes(const world *w, inv_memory *disk) {
     return bytes;
 }
 
-/* Fills the log until a reserve is refused with `wanted`; compares after each refusal. */
+/* The disk stays full: whatever the store frees, others take. */
+static void keep_full(world *w) {
+    inv_memory_set_capacity(w->memory, disk_bytes(w, w->memory) + 1024);
+}
+
+static bool is_settling(const oracle_command *command) {
+    return command->kind == INV_CMD_RELEASE || command->kind == INV_CMD_CANCEL ||
+           command->kind == INV_CMD_COMMIT || command->kind == INV_CMD_SHIP;
+}
+
+/* One random command, under the rules of the state that the disk is in. *out_code: its code, or why it
+ * was not judged. */
+static bool try_one(io_run *r, oracle_command *command, int *out_code) {
+    world *w = &r->w;
+    world_outcome outcome;
+    const world_outcome *pointer = &outcome;
+    *out_code = INV_OK;
+    if (w->hold_next + 8 >= ORACLE_HOLD_COUNT_MAX) w->hold_next = ORACLE_HOLD_COUNT_MAX;
+    if (!world_make_command(w, UINT32_MAX, false, command)) return true;
+    uint64_t state = disk_metrics(w).disk_state; /* only prepare moves it */
+    uint32_t judged = world_call(w->store, command, 1, &outcome, out_code);
+    if (!world_integrate(w, &pointer, judged)) return false;
+    bool ordinary = !is_settling(command);
+    if (judged == 1 && state != INV_DISK_OK && (ordinary || state == INV_DISK_READ_ONLY))
+        return run_problem(r, "a change that may wait was accepted on a full disk");
+    if (*out_code == INV_DISK_FULL && !ordinary && state != INV_DISK_READ_ONLY)
+        return run_problem(r, "a promise can't be kept although there is a reserve");
+    return true;
+}
+
+/* Fills the log until a command that may wait is refused with `wanted`; compares after refusals. */
 static bool fill_until(io_run *r, int wanted) {
     world *w = &r->w;
     for (uint32_t i = 0; i < 4096; i++) {
         oracle_command command;
-        world_outcome outcome;
-        const world_outcome *pointer = &outcome;
         int code = INV_OK;
-        if (w->hold_next + 8 >= ORACLE_HOLD_COUNT_MAX) w->hold_next = ORACLE_HOLD_COUNT_MAX;
-        if (!world_make_command(w, UINT32_MAX, false, &command)) continue;
-        uint32_t judged = world_call(w->store, &command, 1, &outcome, &code);
-        if (!world_integrate(w, &pointer, judged)) return false;
-        if (judged == 1) continue;
+        if (!try_one(r, &command, &code)) return false;
+        if (code == INV_OK) continue;
         if (!world_compare(w, "after a refusal for want of log space")) return false;
-        bool soft = command.kind == INV_CMD_RELEASE || command.kind == INV_CMD_CANCEL;
-        if (code == wanted && !soft) return true;
+        if (code == wanted && !is_settling(&command)) return true;
         if (code != INV_BUSY && code != wanted) return run_problem(r, inv_result_name(code));
         if (inv_store_flush(w->store) != INV_OK) return run_problem(r, "flush on a full disk");
         bool more = false;
@@ -474,30 +511,144 @@ static bool release_one(io_run *r) {
     return true;
 }
 
+static bool flush_and_prepare(io_run *r) {
+    bool more = false;
+    if (inv_store_flush(r->w.store) != INV_OK) return run_problem(r, "flush on a full disk");
+    return inv_store_prepare(r->w.store, &more) == INV_OK
+               ? true
+               : run_problem(r, "prepare on a full disk");
+}
+
+static bool fill_reserve(io_run *r) {
+    for (uint32_t i = 0; i < 64 && disk_metrics(&r->w).reserve_segments < 2; i++)
+        if (!flush_and_prepare(r)) return false;
+    return disk_metrics(&r->w).reserve_segments == 2 ? true
+                                                     : run_problem(r, "the reserve is not filled");
+}
+
+/* What is on the full disk, after a power cut, must open: with a reserve on that very disk, else with
+ * room made. */
+static bool reopen_full(io_run *r, bool must) {
+    world *w = &r->w;
+    world_verdict verdict;
+    inv_memory *disk = inv_memory_clone(w->memory);
+    if (disk == NULL) abort();
+    inv_memory_power_cut(disk, world_random(&w->random));
+    world_recover(w, disk, false, UINT64_MAX, &verdict, NULL);
+    if (verdict.result == INV_DISK_FULL && !must) {
+        inv_memory_set_capacity(disk, 0);
+        world_recover(w, disk, false, UINT64_MAX, &verdict, NULL);
+    }
+    inv_memory_destroy(disk);
+    r->report->states++;
+    if (verdict.problem[0] != '\0') return run_problem(r, verdict.problem);
+    if (verdict.recovery.lsn_end < w->acked_lsn)
+        return run_problem(r, "an acknowledged command is lost on a full disk");
+    return true;
+}
+
+/* Time and promises kept use the reserve up. */
+static bool drain_reserve(io_run *r) {
+    world *w = &r->w;
+    for (uint32_t i = 0; i < 4096; i++) {
+        if (disk_metrics(w).disk_state == INV_DISK_READ_ONLY) return true;
+        keep_full(w);
+        if (i % 5 == 0 && !release_one(r)) return false;
+        w->clock_ms += 1000;
+        inv_env_set_clock(w->env, w->clock_ms);
+        bool more = true;
+        for (uint32_t k = 0; k < 64 && more; k++) {
+            inv_result result = inv_store_advance(w->store, 4, &more);
+            if (result != INV_OK && result != INV_BUSY)
+                return run_problem(r, "time stands still although there is a reserve");
+            if (!world_take_expired(w, result == INV_OK && !more)) return false;
+            if (!flush_and_prepare(r)) return false;
+            if (disk_metrics(w).disk_state == INV_DISK_READ_ONLY) break;
+        }
+        oracle_command command;
+        int code;
+        if (!try_one(r, &command, &code) || !flush_and_prepare(r)) return false;
+        if (i % 16 == 0 && !reopen_full(r, disk_metrics(w).reserve_segments > 0)) return false;
+    }
+    return run_problem(r, "the reserve never ends");
+}
+
+/* Nothing is written and nothing moves; everything can be read. */
+static bool check_read_only(io_run *r) {
+    world *w = &r->w;
+    inv_metrics before = disk_metrics(w);
+    bool more = false;
+    for (uint32_t i = 0; i < 40; i++) {
+        oracle_command command;
+        int code = INV_DISK_FULL;
+        if (!try_one(r, &command, &code)) return false;
+        if (code != INV_DISK_FULL && code != INV_OK) return run_problem(r, inv_result_name(code));
+    }
+    w->clock_ms += 100000;
+    inv_env_set_clock(w->env, w->clock_ms);
+    for (uint32_t i = 0; i < 4; i++)
+        if (inv_store_advance(w->store, 64, &more) != INV_DISK_FULL)
+            return run_problem(r, "time is logged although nothing can be");
+    if (!flush_and_prepare(r) || !world_take_expired(w, false)) return false;
+    inv_metrics after = disk_metrics(w);
+    if (after.lsn_appended != before.lsn_appended || after.expired != before.expired)
+        return run_problem(r, "a read-only store writes");
+    if (after.now_unix_ms > before.now_unix_ms + 1000)
+        return run_problem(r, "time runs on although no tick is logged");
+    return world_compare(w, "read-only") && reopen_full(r, false);
+}
+
+/* Room comes back: first for one segment, then without limit. */
+static bool leave_read_only(io_run *r) {
+    world *w = &r->w;
+    inv_memory_set_capacity(w->memory, disk_bytes(w, w->memory) + w->options.segment_bytes);
+    for (uint32_t i = 0; i < 8 && disk_metrics(w).disk_state == INV_DISK_READ_ONLY; i++)
+        if (!flush_and_prepare(r)) return false;
+    if (disk_metrics(w).disk_state != INV_DISK_REFUSING)
+        return run_problem(r, "one segment of room and the store is not refusing");
+    if (!release_one(r)) return false;
+    inv_memory_set_capacity(w->memory, 0);
+    if (!world_prepare_all(w)) return false;
+    inv_metrics after = disk_metrics(w);
+    if (after.disk_state != INV_DISK_OK || after.reserve_segments != 2)
+        return run_problem(r, "no way out of a full disk");
+    if (after.disk_recovered_count != after.disk_full_count)
+        return run_problem(r, "comings and goings are miscounted");
+    return true;
+}
+
 static bool full_disk_once(io_run *r, uint64_t seed) {
     world *w = &r->w;
     inv_error error;
     world_init(w, seed);
+    w->options.segments_ahead_max = 1 + (uint32_t)(seed & 1);
     if (world_open(w, &error) != INV_OK) return world_problem(w, "open: %s", error.message);
     if (!world_prepare_all(w) || !world_stock_up(w)) return false;
     w->allow_busy = true;
     if (!fill_until(r, INV_BUSY)) return false; /* the disk is fine, but nobody prepares */
     if (inv_store_flush(w->store) != INV_OK || !world_prepare_all(w))
         return run_problem(r, "flush");
+    if (!fill_reserve(r)) return false;
     inv_memory_set_capacity(w->memory, disk_bytes(w, w->memory) + 4096);
     if (!fill_until(r, INV_DISK_FULL)) return false;
+    if (disk_metrics(w).disk_state != INV_DISK_REFUSING)
+        return run_problem(r, "refused, and the state of the disk does not say so");
     if (inv_store_flush(w->store) != INV_OK || !release_one(r)) return run_problem(r, "release");
+    if (!reopen_full(r, true)) return false;
     w->clock_ms += 100000; /* time goes on: holds lapse on a full disk, too */
     inv_env_set_clock(w->env, w->clock_ms);
     bool more = true;
     for (uint32_t i = 0; i < 64 && more; i++) {
         inv_result result = inv_store_advance(w->store, 4, &more);
-        if (result != INV_OK && result != INV_BUSY && result != INV_DISK_FULL)
+        if (result != INV_OK && result != INV_BUSY)
             return run_problem(r, "advance on a full disk");
         if (!world_take_expired(w, result == INV_OK && !more)) return false;
-        if (inv_store_flush(w->store) != INV_OK) return run_problem(r, "flush on a full disk");
+        if (!flush_and_prepare(r)) return false;
+        keep_full(w);
     }
     if (!world_compare(w, "on a full disk")) return false;
+    if (seed % 3 != 0 && (!drain_reserve(r) || !check_read_only(r) || !leave_read_only(r)))
+        return false;
     inv_memory_set_capacity(w->memory, 0);
     if (!world_prepare_all(w)) return false;
     w->allow_busy = false;

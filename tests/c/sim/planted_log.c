@@ -36,6 +36,8 @@ static const planted list[] = {
     /* Needs a void record to fit behind a new one: rarer than the others, so it gets more states. */
     {INV_PLANT_APPEND_RECOVERED, "append to a recovered segment", campaign_crash, "crash", 300000},
     {INV_PLANT_APPLY_BEFORE_CREDIT, "apply before credit", campaign_disk_full, "full disk", 0},
+    {INV_PLANT_RESERVE_FOR_ALL, "reserve segments used by new reserves", campaign_disk_full,
+     "full disk", 0},
     {INV_PLANT_REFUSAL_NO_WAIT, "refusal not waiting", campaign_crash, "crash", 10000},
     {INV_PLANT_HEADER_CRC_IGNORED, "ignore header CRC", campaign_corrupt_bytes, "damaged bytes",
      60000},

@@ -411,8 +411,11 @@ bool world_advance(world *w, uint64_t ms, uint32_t step) {
     for (uint32_t round = 0; more && round < 4096; round++) {
         uint64_t expired = w->expired;
         inv_result result = inv_store_advance(w->store, step, &more);
-        if (result != INV_OK)
+        bool waits = result == INV_DISK_FULL &&
+                     inv_wal_disk_state(&w->store->wal) == INV_DISK_READ_ONLY;
+        if (result != INV_OK && !waits)
             return world_problem(w, "advance answers %s", inv_result_name(result));
+        if (waits) return world_take_expired(w, false);
         if (!world_take_expired(w, !more)) return false;
         if (!more || w->expired > expired) continue;
         /* More is due, but nothing could be logged: time waits for the disk. */
@@ -432,8 +435,9 @@ bool world_prepare_all(world *w) {
             return world_problem(w, "prepare answers %s", inv_result_name(result));
         if (result != INV_OK) break;
         /* A snapshot goes on while others change what it has copied and what it has not. */
+        bool full = inv_wal_disk_state(&w->store->wal) != INV_DISK_OK; /* more steps lead out of it */
         bool copying = w->store->snapshot != NULL && w->store->snapshot->phase != INV_SNAPSHOT_IDLE;
-        if (copying && !w->store->wal.preparing && world_chance(&w->random, 3)) break;
+        if (copying && !full && !w->store->wal.preparing && world_chance(&w->random, 3)) break;
     }
     return true;
 }
