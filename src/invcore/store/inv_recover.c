@@ -360,7 +360,8 @@ static inv_result claim_epoch(inv_store *store, const inv_wal_chain *chain, inv_
         state->epoch = inv_max_u64(state->epoch, chain->links[chain->link_count - 1].header.epoch);
     state->epoch++;
     state->sequence++;
-    state->clean_lsn = 0;
+    /* The clean-shutdown mark stays: it proves how far the log was durable, and an opening that
+     * refuses must not take away the proof. It goes with the first segment of this epoch. */
     inv_wal_encode_state(slot, state);
     inv_result result =
         storage->write(storage->context, "STATE", (state->sequence & 1) * INV_STATE_SLOT_BYTES,
