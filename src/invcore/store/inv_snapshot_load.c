@@ -357,8 +357,10 @@ static inv_result load_block(loading *load, stripe_load *at, const inv_snap_bloc
         if (result == INV_LOG_CORRUPT)
             return corrupt(load, block, "a section contradicts what came before", error);
         if (result == INV_FORMAT_UNKNOWN)
-            return inv_fail(error, result, 0, "%s: a section of kind %u is unknown", load->file.name,
-                            section.kind);
+            return inv_fail(error, result, 0,
+                            "%s: a section of kind %u, which this release (format %u.%u) does not "
+                            "know",
+                            load->file.name, section.kind, INV_FORMAT_MAJOR, INV_FORMAT_MINOR);
         if (result != INV_OK) return inv_fail(error, result, 0, "%s: no memory", load->file.name);
     }
     return INV_OK;
@@ -462,12 +464,13 @@ inv_result inv_snapshot_load(inv_store *store, uint64_t start_lsn, uint64_t byte
     }
     if (result == INV_OK) result = load_all(&load, error);
     uint64_t end_lsn = load.file.footer.end_lsn;
+    inv_format format = load.file.format;
     inv_snap_close(&load.file);
     if (result != INV_OK) {
         inv_env_free(store->env, load.floors, floor_bytes);
         return result;
     }
     store->reference_next = load.clock.reference_next;
-    *out = (inv_snapshot_found){start_lsn, end_lsn, bytes, load.clock, load.floors};
+    *out = (inv_snapshot_found){start_lsn, end_lsn, bytes, format, load.clock, load.floors};
     return INV_OK;
 }

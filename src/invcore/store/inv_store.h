@@ -185,6 +185,9 @@ typedef struct inv_store {
     _Atomic uint64_t snapshots, snapshot_failures;
     _Atomic uint32_t snapshot_wanted, snapshot_done; /* asked for; answered: futex */
 
+    inv_lock gate_lock;
+    uint64_t gate_lsn; /* under gate_lock: end of the gate logged since opening; 0: none */
+
     const uint64_t *replay_floors; /* by stripe, while a log is replayed onto a snapshot */
     uint64_t replay_fuzzy_lsn;     /* below it names may be there already */
 
@@ -250,6 +253,10 @@ uint64_t inv_run_observed_lsn(const inv_run *run);
 void inv_run_touch(inv_run *run, uint32_t stripe);
 /* Appends an entry to the payload; returns its end offset in the payload. */
 uint64_t inv_run_encode(inv_run *run, const inv_effect *effect);
+/* Logs an entry that is about no stock, as a record of its own; *out_lsn is its end. INV_BUSY,
+ * INV_DISK_FULL, INV_STORE_FAILED, INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_run_note(inv_store *store, inv_lane *lane, uint8_t kind,
+                                     const void *blob, uint32_t blob_bytes, uint64_t *out_lsn);
 inv_result inv_execute(inv_store *store, const inv_command *commands, size_t count,
                        inv_reply *replies, bool may_wait);
 
