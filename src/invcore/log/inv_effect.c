@@ -103,6 +103,10 @@ static inline bool is_known_kind(uint8_t kind) {
     return kind < 64 && (known >> kind & 1) != 0;
 }
 
+static inline bool is_known_name_kind(uint32_t kind) {
+    return kind >= INV_NAME_SKU && kind <= INV_NAME_REFERENCE;
+}
+
 uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect *out) {
     if (available < INV_EFFECT_HEADER_BYTES) return 0;
     uint8_t flags = bytes[1];
@@ -119,6 +123,7 @@ uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect 
     out->reason = out->reference = INV_NUMBER_NONE;
     if ((flags & ~INV_EFFECT_FLAGS_KNOWN) != 0 || bytes[7] > 1) return 0;
     if (!is_known_kind(out->kind)) return 0;
+    if (out->kind == INV_ENTRY_NAME && !is_known_name_kind(out->body_hash)) return 0;
     if (out->line_count > INV_EFFECT_LINE_COUNT_MAX) return 0;
     if (12ull * out->line_count > available - at) return 0;
     out->lines = (const inv_change_line *)(const void *)(bytes + at);
@@ -169,8 +174,7 @@ bool inv_effect_unknown(const uint8_t *bytes, uint64_t available,
         (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "an entry of kind %u", bytes[0]);
     else if (flags != 0)
         (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "flag bits 0x%x of an entry", flags);
-    else if (bytes[0] == INV_ENTRY_NAME &&
-             (name_kind < INV_NAME_SKU || name_kind > INV_NAME_REFERENCE))
+    else if (bytes[0] == INV_ENTRY_NAME && !is_known_name_kind(name_kind))
         (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "a name of kind %u", name_kind);
     if (out_what[0] != 0) return true;
     if (line_count > INV_EFFECT_LINE_COUNT_MAX ||

@@ -168,9 +168,7 @@ static bool show_gate(const inv_effect *effect, inv_log_entry *out) {
 static bool show_blob(const inv_effect *effect, inv_log_entry *out) {
     inv_effect_tick tick;
     if (effect->kind == INV_ENTRY_NAME) {
-        if (effect->blob.bytes == NULL || effect->blob.length > INV_SKU_BYTES_MAX ||
-            effect->body_hash < INV_NAME_SKU || effect->body_hash > INV_NAME_REFERENCE)
-            return false;
+        if (effect->blob.bytes == NULL || effect->blob.length > INV_SKU_BYTES_MAX) return false;
         out->name_kind = (uint8_t)effect->body_hash;
         out->number = effect->account;
         out->account = 0; /* the field held the number */

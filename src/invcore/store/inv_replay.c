@@ -120,8 +120,8 @@ static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64
     case INV_NAME_REFERENCE:
         if (number >= store->reference_next) store->reference_next = number + 1;
         return INV_OK;
-    default:
-        return INV_FORMAT_UNKNOWN;
+    default: /* inv_effect_decode has let no other pass */
+        return INV_LOG_CORRUPT;
     }
     if (number < inv_names_count(names) && place->record_end <= store->replay_fuzzy_lsn)
         return INV_OK; /* the snapshot has it */
@@ -217,8 +217,7 @@ inv_result inv_replay_apply(inv_store *store, const inv_effect *effect, uint64_t
     case INV_ENTRY_SNAPSHOT_MARK:
         return INV_OK; /* says what there was, changes nothing */
     default:
-        if (!is_stock(effect->kind)) return INV_FORMAT_UNKNOWN;
-        if (effect->line_count != 1) return INV_LOG_CORRUPT;
+        if (!is_stock(effect->kind) || effect->line_count != 1) return INV_LOG_CORRUPT;
         result = replay_rows(store, effect, place);
         if (result != INV_OK || !effect->id.present) return result;
         return replay_op(store, effect, &effect->id, hash,

@@ -324,6 +324,7 @@ static inv_result load_clock(loading *load, const inv_snap_section *section) {
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 static inv_result load_section(loading *load, stripe_load *at, const inv_snap_section *section) {
+    if (section->kind < INV_SNAP_STRIPE || section->kind > INV_SNAP_CLOCK) return INV_FORMAT_UNKNOWN;
     if (section->kind == INV_SNAP_NAME_LIST) return load_name_list(load, section);
     if (section->kind == INV_SNAP_CLOCK) return load_clock(load, section);
     if (section->kind == INV_SNAP_STRIPE) return load_stripe(load, at, section);
@@ -340,7 +341,7 @@ static inv_result load_section(loading *load, stripe_load *at, const inv_snap_se
     case INV_SNAP_HOLDS:
         return load_holds(load, at, section);
     default:
-        return INV_FORMAT_UNKNOWN;
+        return INV_LOG_CORRUPT;
     }
 }
 
