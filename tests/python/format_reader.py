@@ -1045,6 +1045,8 @@ class Snapshot:
             own_id = payload[at : at + length].decode()
             need(not any(payload[at + length : at + (length + 7) // 8 * 8]), "padding of an id")
             at += (length + 7) // 8 * 8
+        if kind & 4:
+            need(section.stripe == store.id_stripe(seller, own_id), "home of a tombstone")
         hold = Hold(seller, own_id, section.stripe, op=bool(kind & 2), state=state, lsn=lsn)
         hold.account, hold.body = account, body
         hold.lines = None
