@@ -59,6 +59,7 @@ cdef object _Metrics = _models.Metrics
 cdef object _PolicyChange = _models.PolicyChange
 cdef object _Recovery = _models.Recovery
 cdef object _Snapshot = _models.Snapshot
+cdef object _StoreFormat = _models.StoreFormat
 cdef object _RemainingLine = _models.RemainingLine
 cdef object _Reservation = _models.Reservation
 cdef object _ReservationLine = _models.ReservationLine
@@ -493,12 +494,14 @@ cdef class Handle:
         self.usable()
         invcore.inv_store_recovery(self.store, &found)
         return _Recovery(
-            found.records_replayed, found.entries_replayed, found.lsn_first, found.lsn_end,
-            found.torn_bytes_dropped, found.torn_records_dropped, found.relogged_bytes,
+            found.records_replayed, found.records_skipped, found.entries_replayed, found.lsn_first,
+            found.lsn_end, found.torn_bytes_dropped, found.torn_records_dropped,
+            found.relogged_bytes,
             found.durable_proven, found.epoch, found.segments_read, found.snapshot_lsn,
             found.snapshot_end_lsn, found.snapshot_bytes, found.snapshots_damaged,
-            found.loss_lsn_end, found.downtime_ms, found.duration_ns, found.created,
-            found.clean_shutdown,
+            found.loss_lsn_end, found.downtime_ms, found.duration_ns,
+            _StoreFormat(found.format.major, found.format.minor, found.format.features),
+            found.created, found.clean_shutdown,
         )
 
 
@@ -1561,6 +1564,53 @@ cdef class Store:
                 raise_for(code, &error)
             invcore.inv_store_metrics(self._handle.store, &found)
             return _Snapshot(found.snapshot_lsn, found.snapshot_bytes, found.snapshot_ns)
+        finally:
+            self._handle.leave()
+
+    def finalize(self, *, uint32_t timeout_s=60):
+        """Put the newest file format that this release knows in force, for good.
+
+        A release that brings a new format goes on writing the one before, so that the release
+        before can still open the store: an upgrade can be undone until this is called, and not
+        after. Calling it again, or with one format only (as in this release), changes nothing.
+
+        Args:
+            timeout_s: how long to wait for the disk.
+
+        Returns:
+            The StoreFormat in force: the newest this release knows.
+
+        Raises:
+            Busy: not done in time; call again. DiskFull, NoMemory: nothing has changed. Forbidden
+            (read_only), BadRequest (memory mode), StoreClosed, StoreFailed.
+
+        Durability: the format is in force on disk when this returns.
+
+        >>> with inventory.open(storage=inventory.testing.MemoryStorage()) as shop:
+        ...     print(shop.finalize())
+        1.0
+        """
+        cdef invcore.inv_format found
+        cdef invcore.inv_error error
+        cdef invcore.inv_result code = invcore.INV_BUSY
+        cdef uint64_t left_ms = <uint64_t>timeout_s * 1000
+        cdef uint32_t slice_ms
+        memset(&error, 0, sizeof(error))
+        memset(&found, 0, sizeof(found))
+        self._handle.usable()
+        self._handle.inside += 1
+        try:
+            while True:
+                slice_ms = <uint32_t>min(left_ms, <uint64_t>WAIT_SLICE_MS)
+                with nogil:
+                    code = invcore.inv_store_finalize(self._handle.store, slice_ms, &found, &error)
+                left_ms -= slice_ms
+                if code != invcore.INV_BUSY or left_ms == 0:
+                    break
+                PyErr_CheckSignals()
+            if code != invcore.INV_OK:
+                raise_for(code, &error if error.code != 0 else NULL)
+            return _StoreFormat(found.major, found.minor, found.features)
         finally:
             self._handle.leave()
 

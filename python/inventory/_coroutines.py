@@ -26,7 +26,7 @@ _Call = Callable[..., Coroutine[Any, Any, Any]]
 
 # What is not named here, and no batch, is a change of few lines: decided on the loop's own thread.
 _READS = frozenset({"availability", "metrics", "reservation"})
-_IN_THREAD = frozenset({"barrier", "snapshot", "verify"})
+_IN_THREAD = frozenset({"barrier", "finalize", "snapshot", "verify"})
 _WALKS = frozenset({"reservations", "rows"})
 _BY_HAND = frozenset({"close", "consumer", "events"})  # in aio.py
 

@@ -28,6 +28,7 @@ cdef object _LogRecord = _models.LogRecord
 cdef object _LogTail = _models.LogTail
 cdef object _FsckItem = _models.FsckItem
 cdef object _FsckReport = _models.FsckReport
+cdef object _StoreFormat = _models.StoreFormat
 cdef tuple _STATES = (None, *_models.State)   # by inv_state
 
 
@@ -280,7 +281,7 @@ cdef class LogReader:
             if not more:
                 invcore.inv_log_tail_of(self.log, &tail)
                 self.ended = _LogTail(tail.lsn_end, tail.durable, tail.torn_bytes,
-                                      tail.torn_records)
+                                      tail.torn_records, tail.skipped_records)
                 break
             PyErr_CheckSignals()
             if record.kind != invcore.INV_LOG_CHANGES:
@@ -364,7 +365,9 @@ cdef class LogReader:
                 "" if entry.reference == invcore.INV_NUMBER_NONE
                 else self.references[entry.reference],
                 name_kind, name, number,
-                entry.wall_unix_ms if entry.wall_unix_ms else None)
+                entry.wall_unix_ms if entry.wall_unix_ms else None,
+                _StoreFormat(entry.format.major, entry.format.minor, entry.format.features)
+                if entry.format.major else None)
         except (LookupError, UnicodeDecodeError) as error:
             raise _LogCorrupt(
                 f"segment {record.segment} offset {record.offset}: record at lsn {record.lsn}: an "

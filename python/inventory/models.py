@@ -40,6 +40,7 @@ __all__ = [
     "StockChange",
     "StockLevel",
     "StockTotals",
+    "StoreFormat",
     "VerifyReport",
 ]
 
@@ -245,6 +246,18 @@ class VerifyReport(msgspec.Struct, frozen=True, gc=False):
     allocated: int
 
 
+class StoreFormat(msgspec.Struct, frozen=True, gc=False):
+    """A version of the file formats; ``str()`` of it is ``"1.0"``. ``features`` are the bits that
+    every reader of the files must understand."""
+
+    major: int
+    minor: int
+    features: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
 class Recovery(msgspec.Struct, frozen=True, gc=False):
     """What opening the store found in its log.
 
@@ -252,10 +265,13 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     acknowledged to anybody. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
     without one; ``snapshots_damaged`` newer ones could not be read. ``loss_lsn_end``: what was
     durable from ``lsn_end`` to here was given up (``accept_loss_lsn``); 0: nothing.
-    ``downtime_ms`` counts against TTLs once the restart grace is over.
+    ``records_skipped`` are of a later release, of a type that says it need not be understood;
+    ``format`` is the file format in force (see :meth:`Inventory.finalize`). ``downtime_ms`` counts
+    against TTLs once the restart grace is over.
     """
 
     records_replayed: int
+    records_skipped: int
     entries_replayed: int
     lsn_first: int
     lsn_end: int
@@ -272,6 +288,7 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     loss_lsn_end: int
     downtime_ms: int
     duration_ns: int
+    format: StoreFormat
     created: bool
     clean_shutdown: bool
 
@@ -406,7 +423,8 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     ``lsn`` is the end of the entry, the lsn an answer gave for the change. ``state`` is the
     reservation's afterwards, ``None`` when there is none; ``expires_at_unix_ms`` a deadline that
     the entry set; ``whole`` says that a call named no lines. ``NAME`` gives ``name`` its ``number``
-    among names of that ``name_kind``; ``CLOCK_TICK`` notes the machine's clock, ``wall_unix_ms``.
+    among names of that ``name_kind``; ``CLOCK_TICK`` notes the machine's clock, ``wall_unix_ms``;
+    from ``FORMAT_GATE`` on the log may be of another ``format``.
     """
 
     kind: str
@@ -425,6 +443,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     name: str | None
     number: int | None
     wall_unix_ms: int | None
+    format: StoreFormat | None
 
 
 class LogRecord(msgspec.Struct, frozen=True, gc=False):
@@ -446,12 +465,13 @@ class LogRecord(msgspec.Struct, frozen=True, gc=False):
 class LogTail(msgspec.Struct, frozen=True, gc=False):
     """How a log ended. ``torn_bytes`` after ``lsn_end`` are no whole record and ``torn_records``
     lie beyond a hole: nobody was ever told of either. ``durable`` is what the log proves to have
-    been on disk."""
+    been on disk. ``skipped_records`` are of a later release, and need not be understood."""
 
     lsn_end: int
     durable: int
     torn_bytes: int
     torn_records: int
+    skipped_records: int
 
 
 class EventLine(msgspec.Struct, frozen=True, gc=False):

@@ -183,9 +183,16 @@ typedef struct inv_options {
 
 void inv_options_init(inv_options *options);
 
+/* A version of the file formats, and the must-understand features that come with it. */
+typedef struct inv_format {
+    uint16_t major, minor;
+    uint64_t features; /* bits */
+} inv_format;
+
 /* What opening found. */
 typedef struct inv_recovery {
     uint64_t records_replayed;
+    uint64_t records_skipped; /* of them of a type this release does not know and may skip */
     uint64_t entries_replayed;
     uint64_t lsn_first;          /* first lsn of the log read */
     uint64_t lsn_end;            /* end of the last record applied */
@@ -202,6 +209,7 @@ typedef struct inv_recovery {
     uint64_t loss_lsn_end; /* durable history that was given up: [lsn_end, this); 0: none */
     uint64_t downtime_ms;  /* counted against ttls when the grace is over */
     uint64_t duration_ns;
+    inv_format format;   /* in force */
     bool created;        /* a new store */
     bool clean_shutdown; /* the store was closed properly */
 } inv_recovery;
@@ -249,6 +257,15 @@ INV_MUST_USE inv_result inv_store_prepare(inv_store *store, bool *out_more);
  * INV_BAD_REQUEST (memory mode), INV_DISK_FULL, INV_IO_ERROR, INV_NO_MEMORY (*error says where; the
  * store goes on), INV_STORE_CLOSED, INV_STORE_FAILED. */
 INV_MUST_USE inv_result inv_store_snapshot(inv_store *store, uint32_t timeout_ms, inv_error *error);
+
+/* Puts the newest format this release knows in force: logs a gate to it, waits until that is durable
+ * (at most timeout_ms; INV_BUSY: call again), and says so in STATE. Until then the files can be read
+ * by the release before, from then on they can't. *out_format (may be NULL) is what is in force
+ * then. Idempotent: nothing is written when it is in force already, as in every store of a release
+ * that knows one format only. INV_FORBIDDEN (read_only), INV_BAD_REQUEST (memory mode),
+ * INV_DISK_FULL, INV_NO_MEMORY, INV_STORE_CLOSED, INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_store_finalize(inv_store *store, uint32_t timeout_ms,
+                                           inv_format *out_format, inv_error *error);
 
 /* ---- changes --------------------------------------------------------------------------------- */
 typedef enum inv_command_kind {
@@ -760,7 +777,7 @@ typedef struct inv_log inv_log;
 typedef enum inv_log_kind { /* of a record */
     INV_LOG_CHANGES = 1,
     INV_LOG_PAD = 2, /* fills a place; no entries */
-    INV_LOG_SEAL = 3 /* end of a segment; no entries */
+    INV_LOG_SEAL = 3 /* end of a segment; no entries. Any other: unknown, but may be skipped */
 } inv_log_kind;
 
 typedef struct inv_log_record {
@@ -801,6 +818,7 @@ typedef struct inv_log_entry {
     inv_text name;
     uint64_t wall_unix_ms;    /* CLOCK_TICK: the machine's clock at now_unix_ms */
     uint64_t window_start_ms; /* CLOCK_TICK: ids that ended before this engine time are forgotten */
+    inv_format format;        /* FORMAT_GATE: in force from here on; major 0: none */
     uint32_t line_count;
     const inv_log_line *lines;
 } inv_log_entry;
@@ -811,6 +829,7 @@ typedef struct inv_log_tail {
     uint64_t durable;      /* highest lsn proven durable */
     uint64_t torn_bytes;   /* bytes beyond it that are no whole record; 0 = clean end */
     uint64_t torn_records; /* whole records beyond a hole: void, never acknowledged */
+    uint64_t skipped_records; /* of a type this release does not know and may skip */
 } inv_log_tail;
 
 /* Opens the log of the store in the environment's storage (use inv_env_use_directory with
@@ -840,7 +859,8 @@ INV_MUST_USE inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *ou
                                      inv_error *error);
 
 /* The next entry of the record given last; *out_more false: it has no more. INV_LOG_CORRUPT: the
- * record is whole but its entry is none; final too. */
+ * record is whole but its entry is none; INV_FORMAT_UNKNOWN: it has something in it that this
+ * release does not know; final too. */
 INV_MUST_USE inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
                                            inv_error *error);
 

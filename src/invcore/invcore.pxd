@@ -129,8 +129,14 @@ cdef extern from "invcore.h" nogil:
 
     void inv_options_init(inv_options *options) noexcept
 
+    ctypedef struct inv_format:
+        uint16_t major
+        uint16_t minor
+        uint64_t features
+
     ctypedef struct inv_recovery:
         uint64_t records_replayed
+        uint64_t records_skipped
         uint64_t entries_replayed
         uint64_t lsn_first
         uint64_t lsn_end
@@ -147,6 +153,7 @@ cdef extern from "invcore.h" nogil:
         uint64_t loss_lsn_end
         uint64_t downtime_ms
         uint64_t duration_ns
+        inv_format format
         bool created
         bool clean_shutdown
 
@@ -168,6 +175,8 @@ cdef extern from "invcore.h" nogil:
                                  bool *out_more) noexcept
     inv_result inv_store_prepare(inv_store *store, bool *out_more) noexcept
     inv_result inv_store_snapshot(inv_store *store, uint32_t timeout_ms,
+                                  inv_error *error) noexcept
+    inv_result inv_store_finalize(inv_store *store, uint32_t timeout_ms, inv_format *out_format,
                                   inv_error *error) noexcept
 
     # ---- changes
@@ -585,6 +594,7 @@ cdef extern from "invcore.h" nogil:
         inv_text name
         uint64_t wall_unix_ms
         uint64_t window_start_ms
+        inv_format format
         uint32_t line_count
         const inv_log_line *lines
 
@@ -593,6 +603,7 @@ cdef extern from "invcore.h" nogil:
         uint64_t durable
         uint64_t torn_bytes
         uint64_t torn_records
+        uint64_t skipped_records
 
     inv_result inv_log_open(inv_env *env, inv_log **out_log, inv_error *error) noexcept
     void inv_log_close(inv_log *log) noexcept

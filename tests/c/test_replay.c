@@ -409,4 +409,37 @@ INV_TEST(an_id_is_not_reserved_twice) { /* whatever part of a window its second 
     shop_end(&s);
 }
 
+/* ---- opening that refuses takes no proof away ------------------------------------------------ */
+
+/* Only the mark of a clean shutdown says that the last records were durable: they are damaged, and
+ * HINT is old. Refusing must leave the mark, or the next opening would cut what was acknowledged. */
+INV_TEST(what_was_refused_is_refused_again) {
+    inv_error error;
+    uint64_t size;
+    inv_wal_state slot, newest = {.sequence = 0};
+    shop_start(&s, true);
+    for (uint32_t i = 0; i < 5; i++) CHECK_EQ(shop_receive(&s, "A", "W", 5), INV_OK);
+    shop_settle(&s);
+    shop_shut(&s);
+    uint8_t *state = inv_memory_file(s.memory, "STATE", &size);
+    for (uint32_t i = 0; i < 2; i++)
+        if (inv_wal_decode_state(state + i * INV_STATE_SLOT_BYTES, &slot) == INV_OK &&
+            slot.sequence > newest.sequence)
+            newest = slot;
+    uint64_t end = newest.clean_lsn;
+    if (!CHECK(end > INV_WAL_LSN_FIRST + 300)) exit(1);
+    uint8_t *segment = inv_memory_file(s.memory, "wal-0000000000000001", &size);
+    memset(segment + INV_WAL_HEADER_BYTES + (end - 300 - INV_WAL_LSN_FIRST), 0, 300);
+    uint8_t *hint = inv_memory_file(s.memory, "HINT", &size);
+    memset(hint, 0, size);
+    inv_memory_settle(s.memory);
+    for (uint32_t i = 0; i < 3; i++) {
+        memset(&error, 0, sizeof error);
+        CHECK_EQ(inv_store_open(s.env, &s.options, &s.store, &error), INV_LOG_CORRUPT);
+        CHECK_EQ(error.lsn_end, end);
+    }
+    s.store = NULL;
+    shop_end(&s);
+}
+
 INV_TEST_MAIN()

@@ -637,8 +637,10 @@ INV_TEST(no_flipped_byte_of_a_record_goes_unseen) {
     shop_end(&s);
 }
 
-/* An entry that is none, in a record whose checksums are right. */
-INV_TEST(a_malformed_entry_is_named_too) {
+/* Writes `value` at an offset of a reserve's entry, in a record whose checksums are right, and reads
+ * the log. */
+static void check_forged_entry(uint32_t offset, uint16_t value, inv_result expected,
+                               const char *message) {
     shop_start(&s, true);
     write_a_little(20);
     shop_shut(&s);
@@ -650,16 +652,28 @@ INV_TEST(a_malformed_entry_is_named_too) {
     uint32_t seed = inv_wal_seed(header.identity.uuid);
     REQUIRE(inv_wal_decode_record(at, record.lsn_end - record.lsn, seed, record.lsn,
                                   (uint32_t)record.epoch, &raw));
-    at[INV_WAL_RECORD_HEADER_BYTES + INV_WAL_CHANGES_PREFIX_BYTES + 1] = 0xFF; /* flags */
+    uint8_t *entry = at + INV_WAL_RECORD_HEADER_BYTES + INV_WAL_CHANGES_PREFIX_BYTES;
+    inv_put_u16(entry + offset, value);
     uint64_t padded = record.lsn_end - record.lsn - INV_WAL_RECORD_HEADER_BYTES;
     inv_wal_encode_record_header(at, seed, &raw,
                                  inv_crc32c(0, at + INV_WAL_RECORD_HEADER_BYTES, padded));
     inv_memory_settle(s.memory);
     log_summary found = read_log();
-    CHECK_EQ(found.result, INV_LOG_CORRUPT);
+    CHECK_EQ(found.result, expected);
     CHECK_EQ(found.error.segment, record.segment);
     CHECK_EQ(found.error.offset, record.offset);
+    CHECK(strstr(found.error.message, message) != NULL);
     shop_end(&s);
+}
+
+INV_TEST(a_malformed_entry_is_named_too) {
+    check_forged_entry(2, 0xFFFF, INV_LOG_CORRUPT, "malformed"); /* more lines than bytes */
+}
+INV_TEST(an_entry_of_a_newer_format_is_refused) {
+    check_forged_entry(0, 0xFF01, INV_FORMAT_UNKNOWN, "flag bits 0xc0 of an entry");
+    check_forged_entry(0, 40, INV_FORMAT_UNKNOWN, "an entry of kind 40");
+    check_forged_entry(46, 0x0063, INV_FORMAT_UNKNOWN, "a line with operation 99");
+    check_forged_entry(46, 0x0201, INV_FORMAT_UNKNOWN, "flag bits 0x2 of a line");
 }
 
 INV_TEST(a_torn_tail_ends_the_log_and_is_said) {

@@ -46,6 +46,7 @@ def main() -> None:
 for command in (
     stock.init,
     stock.snapshot,
+    stock.finalize,
     stock.receive,
     stock.issue,
     stock.adjust,

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 import inventory
+from inventory.models import StoreFormat
 
 __all__ = [
     "DURATION",
@@ -125,7 +126,9 @@ def show(value: msgspec.Struct, as_json: bool) -> None:
 
 def _figures(value: msgspec.Struct) -> Iterator[tuple[str, str]]:
     for name, figure in msgspec.structs.asdict(value).items():
-        if isinstance(figure, msgspec.Struct):
+        if isinstance(figure, StoreFormat):
+            yield name, str(figure)
+        elif isinstance(figure, msgspec.Struct):
             yield from _figures(figure)
         elif isinstance(figure, tuple):
             for part in figure or ("none",):

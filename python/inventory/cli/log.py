@@ -72,6 +72,12 @@ def log(
             f"record, {tail.torn_records:,} whole records lie beyond: never acknowledged",
             err=True,
         )
+    if tail is not None and tail.skipped_records:
+        click.echo(
+            f"{tail.skipped_records:,} records are of a later release and were skipped: they say "
+            "that they need not be understood",
+            err=True,
+        )
 
 
 def _choose(
@@ -123,6 +129,8 @@ def _as_text(record: LogRecord, entry: LogEntry) -> str:
         parts.append(f"{entry.name_kind} {entry.number} = {_text(entry.name)}")
     if entry.wall_unix_ms is not None:
         parts.append(f"clock={_time(entry.wall_unix_ms)}")
+    if entry.format is not None:
+        parts.append(f"format {entry.format}")
     if entry.reservation_id is not None:
         parts.append(_text(entry.reservation_id))
     if entry.state is not None:

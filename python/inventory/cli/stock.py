@@ -24,7 +24,16 @@ from inventory.cli.common import (
     store_argument,
 )
 
-__all__ = ["adjust", "init", "issue", "receive", "set_on_hand", "set_policy", "snapshot"]
+__all__ = [
+    "adjust",
+    "finalize",
+    "init",
+    "issue",
+    "receive",
+    "set_on_hand",
+    "set_policy",
+    "snapshot",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -63,6 +72,21 @@ def snapshot(path: str, as_json: bool) -> None:
     """
     with open_store(path) as inv:
         show(inv.snapshot(), as_json)
+
+
+@click.command(cls=Command, examples=["inventory finalize shop.inv"])
+@store_argument
+@json_option
+def finalize(path: str, as_json: bool) -> None:
+    """Put the newest file format this release knows in force in the closed store at PATH.
+
+    After an upgrade the files stay readable for the release before, so that it can be undone: until
+    this is done, and not after. Prints the format in force; again, it changes nothing.
+
+    Exit status: 0, or 3 when the store can't be opened or written.
+    """
+    with open_store(path) as inv:
+        show(inv.finalize(), as_json)
 
 
 @click.command(cls=Command, examples=["inventory receive shop.inv TEE LON 100 --op-id po-7"])

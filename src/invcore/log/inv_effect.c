@@ -4,6 +4,8 @@
  */
 #include "inv_effect.h"
 
+#include <stdio.h>
+
 static uint64_t counted_bytes(uint32_t length) { return inv_align_u64(1 + (uint64_t)length, 4); }
 
 static uint32_t op_id_length(const inv_effect_id *op_id) {
@@ -89,6 +91,23 @@ static bool take_counted(const uint8_t *bytes, uint64_t available, uint64_t *at,
     return true;
 }
 
+/* Does this release read entries of this kind? The others are numbered for later ones. */
+static inline bool is_known_kind(uint8_t kind) {
+    const uint64_t known =
+        1ull << INV_ENTRY_RESERVE | 1ull << INV_ENTRY_COMMIT | 1ull << INV_ENTRY_SHIP |
+        1ull << INV_ENTRY_RELEASE | 1ull << INV_ENTRY_CANCEL | 1ull << INV_ENTRY_EXTEND |
+        1ull << INV_ENTRY_EXPIRE | 1ull << INV_ENTRY_TOMBSTONE | 1ull << INV_ENTRY_RECEIVE |
+        1ull << INV_ENTRY_ISSUE | 1ull << INV_ENTRY_ADJUST | 1ull << INV_ENTRY_COUNT |
+        1ull << INV_ENTRY_POLICY | 1ull << INV_ENTRY_NAME | 1ull << INV_ENTRY_CLOCK_TICK |
+        1ull << INV_ENTRY_SNAPSHOT_MARK | 1ull << INV_ENTRY_FORMAT_GATE |
+        1ull << INV_ENTRY_OPERATOR_ACT;
+    return kind < 64 && (known >> kind & 1) != 0;
+}
+
+static inline bool is_known_name_kind(uint32_t kind) {
+    return kind >= INV_NAME_SKU && kind <= INV_NAME_REFERENCE;
+}
+
 uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect *out) {
     if (available < INV_EFFECT_HEADER_BYTES) return 0;
     uint8_t flags = bytes[1];
@@ -104,6 +123,8 @@ uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect 
     out->deadline_ms = inv_load_u32(bytes + 16);
     out->reason = out->reference = INV_NUMBER_NONE;
     if ((flags & ~INV_EFFECT_FLAGS_KNOWN) != 0 || bytes[7] > 1) return 0;
+    if (!is_known_kind(out->kind)) return 0;
+    if (out->kind == INV_ENTRY_NAME && !is_known_name_kind(out->body_hash)) return 0;
     if (out->line_count > INV_EFFECT_LINE_COUNT_MAX) return 0;
     if (12ull * out->line_count > available - at) return 0;
     out->lines = (const inv_change_line *)(const void *)(bytes + at);
@@ -138,8 +159,38 @@ uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect 
         at += inv_align_u64(2 + (uint64_t)length, 4);
     }
     for (uint32_t i = 0; i < out->line_count; i++)
-        if (out->lines[i].op >= INV_OP_COUNT || out->lines[i].qty > INV_QTY_MAX) return 0;
+        if (out->lines[i].op >= INV_OP_COUNT || out->lines[i].qty > INV_QTY_MAX ||
+            (out->lines[i].flags & ~INV_LINE_FREE) != 0)
+            return 0;
     return at;
+}
+
+bool inv_effect_unknown(const uint8_t *bytes, uint64_t available,
+                        char out_what[INV_EFFECT_WHAT_BYTES]) {
+    out_what[0] = 0;
+    if (available < INV_EFFECT_HEADER_BYTES) return false;
+    uint32_t flags = (uint32_t)(bytes[1] & ~INV_EFFECT_FLAGS_KNOWN) | (bytes[7] & ~1u) << 8;
+    uint32_t line_count = inv_load_u16(bytes + 2), name_kind = inv_load_u32(bytes + 12);
+    if (!is_known_kind(bytes[0]))
+        (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "an entry of kind %u", bytes[0]);
+    else if (flags != 0)
+        (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "flag bits 0x%x of an entry", flags);
+    else if (bytes[0] == INV_ENTRY_NAME && !is_known_name_kind(name_kind))
+        (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "a name of kind %u", name_kind);
+    if (out_what[0] != 0) return true;
+    if (line_count > INV_EFFECT_LINE_COUNT_MAX ||
+        12ull * line_count > available - INV_EFFECT_HEADER_BYTES)
+        return false; /* what stands there is no lines */
+    for (uint32_t i = 0; i < line_count && out_what[0] == 0; i++) {
+        const inv_change_line *line = (const inv_change_line *)(const void *)(
+            bytes + INV_EFFECT_HEADER_BYTES + 12ull * i);
+        if (line->op >= INV_OP_COUNT)
+            (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "a line with operation %u", line->op);
+        else if ((line->flags & ~INV_LINE_FREE) != 0)
+            (void)snprintf(out_what, INV_EFFECT_WHAT_BYTES, "flag bits 0x%x of a line",
+                           line->flags & ~INV_LINE_FREE);
+    }
+    return out_what[0] != 0;
 }
 
 void inv_effect_encode_tick(uint8_t out[INV_EFFECT_TICK_BYTES], const inv_effect_tick *tick) {

@@ -4,7 +4,8 @@
  * applies them and never decides again. An entry in a lane's buffer IS its bytes on disk.
  *
  *    0 u8 kind      1 u8 flags        2 u16 line count    4 u16 seller number
- *    6 u8 state: of the reservation after the change      7 u8 1: the call named no lines
+ *    6 u8 state: of the reservation after the change
+ *    7 u8 more flags: 1 the call named no lines
  *    8 u32 account number            12 u32 body hash
  *   16 u32 deadline, ms after the record's decision time (0: none, or unchanged)
  *   20 id, 16 bytes (see inv_effect_id)
@@ -17,7 +18,10 @@
  *
  * A single-line reserve under a UUID is 48 bytes. NAME: account = the number, body hash = the kind
  * of name (inv_name_kind), seller = the seller of a SKU. Every length is checked against the bytes
- * there are before it is used; inv_effect_next is safe on any input.
+ * there are before it is used; inv_effect_decode is safe on any input.
+ *
+ * All of an entry must be understood: a kind, flag or operation that is not named here makes
+ * inv_effect_decode fail, and inv_effect_unknown tells it from damage.
  */
 #ifndef INV_EFFECT_H
 #define INV_EFFECT_H
@@ -33,6 +37,7 @@
 #define INV_EFFECT_BLOB 16u
 #define INV_EFFECT_HAS_ID 32u /* the id field says something (a stock change may have no op_id) */
 #define INV_EFFECT_FLAGS_KNOWN 63u
+#define INV_EFFECT_WHAT_BYTES 64u
 /* A line may be moved in two parts (the held one and the allocated one), hence twice the limit. */
 #define INV_EFFECT_LINE_COUNT_MAX (2u * INV_LINE_COUNT_MAX)
 /* Worst case of one entry beside its lines and blob. */
@@ -81,8 +86,13 @@ uint64_t inv_effect_bytes(const inv_effect *effect);
 /* Writes the entry at `out` (room for inv_effect_bytes) and returns the bytes written. */
 uint64_t inv_effect_encode(uint8_t *out, const inv_effect *effect);
 
-/* Decodes the entry at `bytes`; *out points into it. Returns its bytes, 0 when it is malformed. */
+/* Decodes the entry at `bytes`; *out points into it. Returns its bytes, 0 when it is malformed or
+ * has something in it that this code does not know; out->kind is set if there is one. */
 uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect *out);
+
+/* Why not? True: something this code does not know, said in a few words; it is of a newer format. */
+bool inv_effect_unknown(const uint8_t *bytes, uint64_t available,
+                        char out_what[INV_EFFECT_WHAT_BYTES]);
 
 void inv_effect_encode_tick(uint8_t out[INV_EFFECT_TICK_BYTES], const inv_effect_tick *tick);
 bool inv_effect_decode_tick(inv_text blob, inv_effect_tick *out);

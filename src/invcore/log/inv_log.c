@@ -12,6 +12,8 @@
 #include "inv_log_names.h"
 #include "inv_wal_reader.h"
 
+#include <stdio.h>
+
 #include "../base/inv_env.h"
 
 struct inv_log {
@@ -157,13 +159,16 @@ static void show_ids(const inv_effect *effect, inv_log_entry *out) {
     out->op_id_is_uuid = op_id->present && op_id->text.bytes == NULL;
 }
 
+/* A gate to a format nobody here knows is refused like what may follow it. */
+static bool show_gate(const inv_effect *effect, inv_log_entry *out) {
+    return inv_format_decode_gate(effect->blob, &out->format) && inv_format_is_known(out->format);
+}
+
 /* False: not what the format says. */
 static bool show_blob(const inv_effect *effect, inv_log_entry *out) {
     inv_effect_tick tick;
     if (effect->kind == INV_ENTRY_NAME) {
-        if (effect->blob.bytes == NULL || effect->blob.length > INV_SKU_BYTES_MAX ||
-            effect->body_hash < INV_NAME_SKU || effect->body_hash > INV_NAME_REFERENCE)
-            return false;
+        if (effect->blob.bytes == NULL || effect->blob.length > INV_SKU_BYTES_MAX) return false;
         out->name_kind = (uint8_t)effect->body_hash;
         out->number = effect->account;
         out->account = 0; /* the field held the number */
@@ -174,7 +179,34 @@ static bool show_blob(const inv_effect *effect, inv_log_entry *out) {
         out->wall_unix_ms = tick.wall_unix_ms;
         out->window_start_ms = tick.window_start_ms;
     }
-    return true;
+    return effect->kind != INV_ENTRY_FORMAT_GATE || show_gate(effect, out);
+}
+
+/* An entry that can't be shown: damaged, or newer than we are. */
+static inv_result refuse_entry(inv_log *log, const inv_log_entry *shown, inv_error *error) {
+    const inv_wal_record *record = &log->record;
+    char what[INV_EFFECT_WHAT_BYTES];
+    bool unknown = inv_effect_unknown(record->payload + log->payload_at,
+                                      record->payload_bytes - log->payload_at, what);
+    if (!unknown && shown->format.major != 0) { /* a gate, and a whole one */
+        (void)snprintf(what, sizeof what, "a gate to format %u.%u, feature bits 0x%llx",
+                       shown->format.major, shown->format.minor,
+                       (unsigned long long)shown->format.features);
+        unknown = true;
+    }
+    if (!unknown) return corrupt_record(log, "an entry is malformed", error);
+    inv_format newest = inv_format_newest();
+    error->segment = log->shown.segment;
+    error->offset = log->shown.offset;
+    error->lsn = log->shown.lsn;
+    return fail_for_good(
+        log,
+        inv_fail(error, INV_FORMAT_UNKNOWN, 0,
+                 "segment %llu offset %llu: record at lsn %llu: %s, which this release (format "
+                 "%u.%u) does not know",
+                 (unsigned long long)error->segment, (unsigned long long)error->offset,
+                 (unsigned long long)error->lsn, what, newest.major, newest.minor),
+        error);
 }
 
 inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
@@ -191,7 +223,7 @@ inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
                                        record->payload_bytes - log->payload_at, &log->effect);
     const inv_effect *effect = &log->effect;
     if (bytes == 0 || !show_blob(effect, out))
-        return corrupt_record(log, "an entry is malformed", error);
+        return refuse_entry(log, out, error);
     log->payload_at += bytes;
     show_ids(effect, out);
     out->kind = effect->kind;
@@ -217,7 +249,7 @@ inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
 void inv_log_tail_of(const inv_log *log, inv_log_tail *out) {
     const inv_wal_verdict *verdict = &log->scanner.verdict;
     *out = (inv_log_tail){verdict->end_lsn, verdict->durable, verdict->torn_bytes,
-                          verdict->void_records};
+                          verdict->void_records, verdict->skipped};
 }
 
 /* ---- names of numbers ------------------------------------------------------------------------ */

@@ -11,8 +11,8 @@
 void inv_snap_encode_header(uint8_t out[INV_SNAP_HEADER_BYTES], const inv_snap_header *header) {
     memset(out, 0, INV_SNAP_HEADER_BYTES);
     memcpy(out, INV_SNAP_MAGIC, 8);
-    inv_put_u16(out + 8, INV_SNAP_FORMAT_MAJOR);
-    inv_put_u16(out + 10, INV_SNAP_FORMAT_MINOR);
+    inv_put_u16(out + 8, header->format.major);
+    inv_put_u16(out + 10, header->format.minor);
     inv_put_u32(out + 12, INV_SNAP_HEADER_BYTES);
     memcpy(out + 16, header->identity.uuid, 16);
     memcpy(out + 32, header->identity.hash_key, 16);
@@ -21,6 +21,7 @@ void inv_snap_encode_header(uint8_t out[INV_SNAP_HEADER_BYTES], const inv_snap_h
     inv_put_u64(out + 64, header->start_lsn);
     inv_put_u64(out + 72, header->epoch);
     inv_put_u64(out + 80, header->wall_unix_ms);
+    inv_put_u64(out + 88, header->format.features);
     inv_put_u32(out + 4092, inv_crc32c(0, out, 4092));
 }
 
@@ -28,9 +29,10 @@ inv_result inv_snap_decode_header(const uint8_t bytes[INV_SNAP_HEADER_BYTES],
                                   inv_snap_header *out) {
     if (memcmp(bytes, INV_SNAP_MAGIC, 8) != 0) return INV_LOG_CORRUPT;
     if (inv_load_u32(bytes + 4092) != inv_crc32c(0, bytes, 4092)) return INV_LOG_CORRUPT;
-    if (inv_load_u16(bytes + 8) != INV_SNAP_FORMAT_MAJOR || inv_load_u64(bytes + 88) != 0)
-        return INV_FORMAT_UNKNOWN;
     memset(out, 0, sizeof *out);
+    out->format = (inv_format){inv_load_u16(bytes + 8), inv_load_u16(bytes + 10),
+                               inv_load_u64(bytes + 88)};
+    if (!inv_format_is_known(out->format)) return INV_FORMAT_UNKNOWN;
     memcpy(out->identity.uuid, bytes + 16, 16);
     memcpy(out->identity.hash_key, bytes + 32, 16);
     out->identity.created_unix_ms = inv_load_u64(bytes + 48);

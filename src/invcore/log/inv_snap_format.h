@@ -15,8 +15,8 @@
  * each is exact as of its own lsn. `start` is where the log stood before the first was copied, `end`
  * after the last. With the log from `start` on, applying to each stripe what ends after its lsn,
  * the state at any position from `end` on can be built, at none before. No id is forgotten between
- * start and end, so within it an id is one reservation. Everything up to `end` was durable before
- * the file got its name.
+ * `start` and the copy of the last stripe, so within it an id is one reservation. Everything up to
+ * `end` was durable before the file got its name.
  *
  * BLOCKS and the footer begin at multiples of 4,096; what is between them is zero. Blocks hold sections; a section does not straddle blocks, an item (a SKU, a row, a hold) no
  * sections. A stripe's sections come together, STRIPE first, in the order of their kinds; the
@@ -30,8 +30,6 @@
 #include "inv_effect.h"
 #include "inv_wal_format.h"
 
-#define INV_SNAP_FORMAT_MAJOR 1u
-#define INV_SNAP_FORMAT_MINOR 0u
 #define INV_SNAP_PREFIX "snap-"
 #define INV_SNAP_UNFINISHED "snap-unfinished"
 
@@ -46,6 +44,7 @@
 #define INV_SNAP_HEADER_BYTES 4096u
 
 typedef struct inv_snap_header {
+    inv_format format; /* in force when it was begun */
     inv_wal_identity identity;
     uint64_t start_lsn, epoch, wall_unix_ms;
 } inv_snap_header;
@@ -137,7 +136,8 @@ typedef struct inv_snap_clock {
 } inv_snap_clock;
 
 void inv_snap_encode_header(uint8_t out[INV_SNAP_HEADER_BYTES], const inv_snap_header *header);
-/* INV_LOG_CORRUPT; INV_FORMAT_UNKNOWN: a version or feature this code does not know. */
+/* INV_LOG_CORRUPT; INV_FORMAT_UNKNOWN: a version or feature this code does not know: then
+ * out->format says which, and nothing else does. */
 INV_MUST_USE inv_result inv_snap_decode_header(const uint8_t bytes[INV_SNAP_HEADER_BYTES],
                                                inv_snap_header *out);
 

@@ -41,7 +41,7 @@ static inv_result read_exactly(const inv_snap_file *file, uint64_t offset, void 
     return result;
 }
 
-static inv_result check_header(const inv_snap_file *file, const inv_wal_identity *identity,
+static inv_result check_header(inv_snap_file *file, const inv_wal_identity *identity,
                                uint64_t start_lsn, inv_error *error) {
     uint8_t bytes[INV_SNAP_HEADER_BYTES];
     inv_snap_header header;
@@ -49,14 +49,14 @@ static inv_result check_header(const inv_snap_file *file, const inv_wal_identity
     if (result != INV_OK) return result;
     result = inv_snap_decode_header(bytes, &header);
     if (result == INV_FORMAT_UNKNOWN)
-        return inv_fail(error, result, 0, "%s: written by a newer format than %u.%u", file->name,
-                        INV_SNAP_FORMAT_MAJOR, INV_SNAP_FORMAT_MINOR);
+        return inv_format_refuse(error, file->name, header.format);
     if (result != INV_OK)
         return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the header is damaged", file->name);
     if (memcmp(header.identity.uuid, identity->uuid, 16) != 0 || header.start_lsn != start_lsn ||
         header.identity.stripe_bits != identity->stripe_bits)
         return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: belongs to another store or another name",
                         file->name);
+    file->format = header.format;
     return INV_OK;
 }
 

@@ -20,6 +20,7 @@ typedef struct inv_snap_file {
     const inv_env *env;
     char name[INV_FILE_NAME_MAX + 1];
     uint32_t seed;
+    inv_format format;
     inv_snap_footer footer;
     uint8_t *footer_bytes; /* for inv_snap_decode_index */
     uint64_t footer_room;

@@ -12,8 +12,8 @@ void inv_wal_encode_segment_header(uint8_t out[INV_WAL_HEADER_BYTES],
                                    const inv_wal_segment_header *header) {
     memset(out, 0, INV_WAL_HEADER_BYTES);
     memcpy(out, INV_WAL_MAGIC, 8);
-    inv_put_u16(out + 8, INV_WAL_FORMAT_MAJOR);
-    inv_put_u16(out + 10, INV_WAL_FORMAT_MINOR);
+    inv_put_u16(out + 8, header->format.major);
+    inv_put_u16(out + 10, header->format.minor);
     inv_put_u32(out + 12, INV_WAL_HEADER_BYTES);
     memcpy(out + 16, header->identity.uuid, 16);
     inv_put_u64(out + 32, header->number);
@@ -27,6 +27,7 @@ void inv_wal_encode_segment_header(uint8_t out[INV_WAL_HEADER_BYTES],
     inv_put_u64(out + 88, header->segment_bytes);
     inv_put_u32(out + 96, INV_WAL_RECORD_ALIGN);
     inv_put_u32(out + 100, header->identity.stripe_bits);
+    inv_put_u64(out + 104, header->format.features);
     inv_put_u64(out + 120, header->wall_unix_ms);
     memcpy(out + 128, header->identity.hash_key, 16);
     inv_put_u64(out + 144, header->identity.created_unix_ms);
@@ -34,12 +35,18 @@ void inv_wal_encode_segment_header(uint8_t out[INV_WAL_HEADER_BYTES],
     memcpy(out + INV_WAL_HEADER_COPY_BYTES, out, INV_WAL_HEADER_COPY_BYTES);
 }
 
+/* Of a segment header and of a STATE slot alike: these places hold in every version. */
+static inv_format load_format(const uint8_t *bytes) {
+    return (inv_format){inv_load_u16(bytes + 8), inv_load_u16(bytes + 10),
+                        inv_load_u64(bytes + 104)};
+}
+
 static inv_result decode_segment_copy(const uint8_t *bytes, inv_wal_segment_header *out) {
     if (memcmp(bytes, INV_WAL_MAGIC, 8) != 0) return INV_LOG_CORRUPT;
     if (inv_load_u32(bytes + 2044) != inv_crc32c(0, bytes, 2044)) return INV_LOG_CORRUPT;
-    if (inv_load_u16(bytes + 8) != INV_WAL_FORMAT_MAJOR || inv_load_u64(bytes + 104) != 0)
-        return INV_FORMAT_UNKNOWN;
     memset(out, 0, sizeof *out);
+    out->format = load_format(bytes);
+    if (!inv_format_is_known(out->format)) return INV_FORMAT_UNKNOWN;
     memcpy(out->identity.uuid, bytes + 16, 16);
     memcpy(out->identity.hash_key, bytes + 128, 16);
     out->identity.stripe_bits = inv_load_u32(bytes + 100);
@@ -72,8 +79,8 @@ inv_result inv_wal_decode_segment_header(const uint8_t bytes[INV_WAL_HEADER_BYTE
 void inv_wal_encode_state(uint8_t out[INV_STATE_SLOT_BYTES], const inv_wal_state *state) {
     memset(out, 0, INV_STATE_SLOT_BYTES);
     memcpy(out, INV_STATE_MAGIC, 8);
-    inv_put_u16(out + 8, INV_WAL_FORMAT_MAJOR);
-    inv_put_u16(out + 10, INV_WAL_FORMAT_MINOR);
+    inv_put_u16(out + 8, state->format.major);
+    inv_put_u16(out + 10, state->format.minor);
     inv_put_u32(out + 12, INV_STATE_SLOT_BYTES);
     memcpy(out + 16, state->identity.uuid, 16);
     inv_put_u64(out + 32, state->sequence);
@@ -84,14 +91,16 @@ void inv_wal_encode_state(uint8_t out[INV_STATE_SLOT_BYTES], const inv_wal_state
     inv_put_u32(out + 72, state->identity.stripe_bits);
     memcpy(out + 80, state->identity.hash_key, 16);
     inv_put_u64(out + 96, state->identity.created_unix_ms);
+    inv_put_u64(out + 104, state->format.features);
     inv_put_u32(out + 4092, inv_crc32c(0, out, 4092));
 }
 
 inv_result inv_wal_decode_state(const uint8_t bytes[INV_STATE_SLOT_BYTES], inv_wal_state *out) {
     if (memcmp(bytes, INV_STATE_MAGIC, 8) != 0) return INV_LOG_CORRUPT;
     if (inv_load_u32(bytes + 4092) != inv_crc32c(0, bytes, 4092)) return INV_LOG_CORRUPT;
-    if (inv_load_u16(bytes + 8) != INV_WAL_FORMAT_MAJOR) return INV_FORMAT_UNKNOWN;
     memset(out, 0, sizeof *out);
+    out->format = load_format(bytes);
+    if (!inv_format_is_known(out->format)) return INV_FORMAT_UNKNOWN;
     memcpy(out->identity.uuid, bytes + 16, 16);
     memcpy(out->identity.hash_key, bytes + 80, 16);
     out->identity.stripe_bits = inv_load_u32(bytes + 72);

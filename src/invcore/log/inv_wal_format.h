@@ -39,10 +39,8 @@
 #ifndef INV_WAL_FORMAT_H
 #define INV_WAL_FORMAT_H
 
-#include "../base/inv_base.h"
+#include "inv_format.h"
 
-#define INV_WAL_FORMAT_MAJOR 1u
-#define INV_WAL_FORMAT_MINOR 0u
 #define INV_WAL_HEADER_BYTES 4096u
 #define INV_WAL_HEADER_COPY_BYTES 2048u
 #define INV_WAL_SEGMENT_BYTES_MIN 16384u
@@ -75,6 +73,7 @@ typedef struct inv_wal_identity { /* what every file of one store agrees on */
 } inv_wal_identity;
 
 typedef struct inv_wal_segment_header {
+    inv_format format; /* in force when it was promoted */
     inv_wal_identity identity;
     uint64_t number, base_lsn, epoch;
     uint64_t prev_number, prev_end_lsn, prev_end_offset;
@@ -89,11 +88,14 @@ typedef struct inv_wal_segment_header {
  *   16 uuid               32 u64 sequence            40 u64 epoch
  *   48 u64 highest segment ever promoted             56 u64 newest snapshot lsn (0 = none)
  *   64 u64 clean-shutdown end lsn (0 = not clean)    72 u32 stripe bits  76 u32 zero
- *   80 hash key           96 u64 creation, unix ms   104 zero   4092 u32 CRC-32C of 0..4091 */
+ *   80 hash key           96 u64 creation, unix ms
+ *  104 u64 features that must be understood         112 u64 features that may be ignored
+ *  120 zero             4092 u32 CRC-32C of 0..4091 */
 #define INV_STATE_MAGIC "INVSTATE"
 #define INV_STATE_SLOT_BYTES 4096u
 
 typedef struct inv_wal_state {
+    inv_format format; /* in force */
     inv_wal_identity identity;
     uint64_t sequence, epoch, segment_highest, snapshot_lsn, clean_lsn;
 } inv_wal_state;
@@ -109,8 +111,12 @@ typedef struct inv_wal_state {
  *   28 u32 CRC-32C of payload and padding         32 u32 zero
  *   36 u32 CRC-32C of bytes 0..35, seeded from the store's uuid */
 #define INV_WAL_MARKER 0xE7u
-#define INV_WAL_MUST_UNDERSTAND 1u /* record flags */
-#define INV_WAL_BATCH_END 2u
+/* Record flags. Bits 2 to 7 must be understood by every reader, whatever the type; bits 8 to 15 may
+ * be ignored. */
+#define INV_WAL_MUST_UNDERSTAND 1u /* a reader that does not know the type refuses, else it skips */
+#define INV_WAL_BATCH_END 2u       /* 0: the record takes effect together with the one behind it */
+#define INV_WAL_FLAGS_KNOWN 3u
+#define INV_WAL_FLAGS_STRICT 0x00FFu
 
 typedef enum inv_wal_type {
     INV_WAL_CHANGES = 1, /* payload: 8 bytes decision time, 8 bytes digest delta, entries */
@@ -163,10 +169,11 @@ uint32_t inv_wal_seed(const uint8_t uuid[16]);
 void inv_wal_encode_segment_header(uint8_t out[INV_WAL_HEADER_BYTES],
                                    const inv_wal_segment_header *header);
 /* Reads either copy. INV_LOG_CORRUPT when both are damaged, INV_FORMAT_UNKNOWN for a version or a
- * feature this code does not know. */
+ * feature this code does not know: then out->format says which, and nothing else does. */
 INV_MUST_USE inv_result inv_wal_decode_segment_header(const uint8_t bytes[INV_WAL_HEADER_BYTES],
                                                       inv_wal_segment_header *out);
 void inv_wal_encode_state(uint8_t out[INV_STATE_SLOT_BYTES], const inv_wal_state *state);
+/* As above. */
 INV_MUST_USE inv_result inv_wal_decode_state(const uint8_t bytes[INV_STATE_SLOT_BYTES],
                                              inv_wal_state *out);
 void inv_wal_encode_hint(uint8_t out[INV_HINT_BYTES], uint32_t seed, uint64_t durable,

@@ -105,8 +105,7 @@ static inv_result read_state(inv_wal_chain *chain, bool *out_found, inv_error *e
         inv_wal_state slot;
         result = inv_wal_decode_state(bytes + i * INV_STATE_SLOT_BYTES, &slot);
         if (result == INV_FORMAT_UNKNOWN)
-            return inv_fail(error, result, 0, "STATE: written by a newer format than %u.%u",
-                            INV_WAL_FORMAT_MAJOR, INV_WAL_FORMAT_MINOR);
+            return inv_format_refuse(error, "STATE", slot.format);
         if (result != INV_OK) continue;
         if (!*out_found || slot.sequence > chain->state.sequence) chain->state = slot;
         *out_found = true;
@@ -127,8 +126,7 @@ static inv_result read_header(const inv_wal_chain *chain, uint64_t number,
     result = inv_wal_decode_segment_header(bytes, out);
     if (error != NULL) error->segment = number;
     if (result == INV_FORMAT_UNKNOWN)
-        return inv_fail(error, result, 0, "%s: written by a newer format than %u.%u", name,
-                        INV_WAL_FORMAT_MAJOR, INV_WAL_FORMAT_MINOR);
+        return inv_format_refuse(error, name, out->format);
     if (result != INV_OK)
         return inv_fail(error, INV_LOG_CORRUPT, 0, "%s: both header copies are damaged", name);
     if (memcmp(out->identity.uuid, chain->state.identity.uuid, 16) != 0)
@@ -419,6 +417,34 @@ static inv_result corrupt_at(const inv_wal_link *link, const inv_wal_verdict *ve
                     (unsigned long long)verdict->end_lsn, (unsigned long long)verdict->durable);
 }
 
+/* May this record be read? One of a type nobody here knows is skipped, and counted, if it says that
+ * it may be. */
+static inv_result check_known(const inv_wal_link *link, const inv_wal_record *record,
+                              inv_wal_verdict *verdict, inv_error *error) {
+    char what[64] = "";
+    uint32_t flags = record->flags & INV_WAL_FLAGS_STRICT & ~INV_WAL_FLAGS_KNOWN;
+    bool known = record->type >= INV_WAL_CHANGES && record->type <= INV_WAL_SEAL;
+    if (flags != 0)
+        (void)snprintf(what, sizeof what, "flag bits 0x%x", flags);
+    else if (!known && (record->flags & INV_WAL_MUST_UNDERSTAND) != 0)
+        (void)snprintf(what, sizeof what, "type %u", record->type);
+    else if (record->type == INV_WAL_CHANGES && (record->flags & INV_WAL_BATCH_END) == 0)
+        (void)snprintf(what, sizeof what, "a batch of several records");
+    if (what[0] == 0) {
+        verdict->skipped += !known;
+        return INV_OK;
+    }
+    inv_format newest = inv_format_newest();
+    error->segment = link->header.number;
+    error->offset = INV_WAL_HEADER_BYTES + (record->lsn - link->header.base_lsn);
+    error->lsn = record->lsn;
+    return inv_fail(error, INV_FORMAT_UNKNOWN, 0,
+                    "segment %llu offset %llu: record at lsn %llu: %s, which this release (format "
+                    "%u.%u) does not know",
+                    (unsigned long long)error->segment, (unsigned long long)error->offset,
+                    (unsigned long long)record->lsn, what, newest.major, newest.minor);
+}
+
 /* The record at verdict->end_lsn, if a valid one begins there. */
 static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, bool *out_more,
                               inv_error *error) {
@@ -435,13 +461,8 @@ static inv_result take_record(inv_wal_scanner *scanner, inv_wal_record *out, boo
     if (end > link->end_lsn) /* void: the recovered successor begins before it ends */
         return INV_OK;
     verdict->durable = inv_max_u64(verdict->durable, out->hint);
-    if (out->type != INV_WAL_CHANGES && out->type != INV_WAL_PAD && out->type != INV_WAL_SEAL &&
-        (out->flags & INV_WAL_MUST_UNDERSTAND) != 0) {
-        error->segment = link->header.number;
-        error->lsn = out->lsn;
-        return inv_fail(error, INV_FORMAT_UNKNOWN, 0, "record type %u at lsn %llu is unknown",
-                        out->type, (unsigned long long)out->lsn);
-    }
+    result = check_known(link, out, verdict, error);
+    if (result != INV_OK) return result;
     verdict->records++;
     verdict->end_lsn = end;
     *out_more = true;

@@ -46,6 +46,7 @@ typedef struct inv_wal_verdict {
     uint64_t durable;   /* D */
     uint64_t relog_lsn; /* start of the first record whose end is above D; p if none */
     uint64_t records;
+    uint64_t skipped; /* of them of an unknown type that need not be understood */
     uint64_t torn_bytes;   /* non-zero bytes after p, up to the last of them */
     uint64_t void_records; /* valid records beyond p */
     uint64_t end_number;   /* segment that holds p */

@@ -116,6 +116,7 @@ static inv_result append_segment(inv_wal *wal, const char *source, bool *out_ful
     const inv_wal_segment *last = last_ready(wal);
     inv_segment_map map;
     inv_wal_segment_header header = {
+        .format = inv_wal_format(wal),
         .identity = wal->identity,
         .number = last->number + 1,
         .base_lsn = last->limit,

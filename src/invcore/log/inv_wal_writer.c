@@ -146,6 +146,21 @@ inv_result inv_wal_write_snapshot(inv_wal *wal, uint64_t snapshot_lsn, inv_error
     return write_next_state(wal, next, error);
 }
 
+inv_format inv_wal_format(inv_wal *wal) {
+    if (wal->in_memory) return inv_format_newest();
+    inv_lock_take(&wal->state_lock);
+    inv_format format = wal->state.format;
+    inv_lock_give(&wal->state_lock);
+    return format;
+}
+
+inv_result inv_wal_write_format(inv_wal *wal, inv_format format, inv_error *error) {
+    inv_lock_take(&wal->state_lock);
+    inv_wal_state next = wal->state;
+    next.format = inv_format_join(next.format, format);
+    return write_next_state(wal, next, error);
+}
+
 static void init_wal(inv_wal *wal, const inv_env *env, inv_lanes *lanes,
                      const inv_wal_config *config) {
     memset(wal, 0, sizeof *wal);

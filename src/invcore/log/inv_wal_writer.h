@@ -200,6 +200,9 @@ INV_MUST_USE inv_result inv_wal_write_state(inv_wal *wal, uint64_t segment_highe
 /* The same, with the lsn of the newest snapshot. */
 INV_MUST_USE inv_result inv_wal_write_snapshot(inv_wal *wal, uint64_t snapshot_lsn,
                                                inv_error *error);
+/* The same, with a newer format; the gate to it is durable. From here on headers say it. */
+INV_MUST_USE inv_result inv_wal_write_format(inv_wal *wal, inv_format format, inv_error *error);
+inv_format inv_wal_format(inv_wal *wal); /* in force */
 
 /* Removes the oldest segment if all of it lies below `lsn`. For the housekeeper. */
 bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn);

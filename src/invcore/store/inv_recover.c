@@ -14,6 +14,8 @@
 #include "inv_replay.h"
 #include "inv_snapshot.h"
 
+#include <stdio.h>
+
 #define QUEUE_FROM_ENTRIES 4096u /* a shorter log is replayed one by one: no queue to be made */
 #define SHARED_HOLDS 65536u /* wheels for at least so many are built by two threads */
 
@@ -26,6 +28,8 @@ typedef struct replay {
     uint64_t tick_ms;           /* engine time of it */
     uint64_t upto_lsn;          /* entries behind it are left out; UINT64_MAX: none */
     bool ticked;
+    inv_format format;                   /* in force by what was read so far */
+    char unknown[INV_EFFECT_WHAT_BYTES]; /* what of the failed entry nobody here knows */
 } replay;
 
 /* ---- replay
@@ -34,7 +38,7 @@ typedef struct replay {
 /* Every number an entry names must be known before it is used; SKUs are looked at with their stripe
  * (inv_replay_apply). */
 static bool numbers_known(const inv_store *store, const inv_effect *effect) {
-    if (effect->kind == INV_ENTRY_CLOCK_TICK) return true;
+    if (effect->kind == INV_ENTRY_CLOCK_TICK || effect->kind == INV_ENTRY_FORMAT_GATE) return true;
     if (effect->kind == INV_ENTRY_NAME)
         return effect->body_hash != INV_NAME_SKU ||
                effect->seller < inv_names_count(&store->sellers);
@@ -101,6 +105,20 @@ static inv_result replay_tick(replay *state, const inv_effect *effect,
     return INV_OK;
 }
 
+/* From here on the log may be of a newer format. */
+static inv_result replay_gate(replay *state, const inv_effect *effect) {
+    inv_format format;
+    if (!inv_format_decode_gate(effect->blob, &format)) return INV_LOG_CORRUPT;
+    if (!inv_format_is_known(format) && !INV_PLANTED(INV_PLANT_GATE_UNCHECKED)) {
+        (void)snprintf(state->unknown, sizeof state->unknown,
+                       "a gate to format %u.%u, feature bits 0x%llx", format.major, format.minor,
+                       (unsigned long long)format.features);
+        return INV_FORMAT_UNKNOWN;
+    }
+    state->format = inv_format_join(state->format, format);
+    return INV_OK;
+}
+
 static bool note_known(void *argument, inv_ref ref, inv_hold *hold) {
     replay *state = argument;
     inv_store *store = state->store;
@@ -125,8 +143,9 @@ static void begin_queue(replay *state) {
 static inv_result replay_entry(replay *state, const inv_effect *effect, inv_replay_place *place) {
     inv_store *store = state->store;
     bool tick = effect->kind == INV_ENTRY_CLOCK_TICK;
+    bool gate = effect->kind == INV_ENTRY_FORMAT_GATE;
     bool known = numbers_known(store, effect);
-    uint64_t hash = known && !tick ? inv_replay_hash(store, effect) : 0;
+    uint64_t hash = known && !tick && !gate ? inv_replay_hash(store, effect) : 0;
     if (state->queue != NULL && known && may_wait(state, effect, hash)) {
         place->stripe = effect->kind == INV_ENTRY_NAME
                             ? (uint32_t)hash & (store->stripe_count - 1)
@@ -138,6 +157,7 @@ static inv_result replay_entry(replay *state, const inv_effect *effect, inv_repl
     if (state->failure.result != INV_OK) return state->failure.result;
     inv_result result = !known ? INV_LOG_CORRUPT
                         : tick ? replay_tick(state, effect, place)
+                        : gate ? replay_gate(state, effect)
                                : inv_replay_apply(store, effect, hash, place);
     if (result != INV_OK)
         state->failure = (inv_replay_failure){result, effect->kind, *place};
@@ -179,8 +199,11 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
         at += bytes;
         place.lsn = record->lsn + INV_WAL_RECORD_HEADER_BYTES + at;
         if (bytes == 0) {
-            state->failure = (inv_replay_failure){INV_LOG_CORRUPT, effect.kind, place};
-            return INV_LOG_CORRUPT;
+            bool unknown = inv_effect_unknown(record->payload + place.offset,
+                                              record->payload_bytes - place.offset, state->unknown);
+            inv_result why = unknown ? INV_FORMAT_UNKNOWN : INV_LOG_CORRUPT;
+            state->failure = (inv_replay_failure){why, effect.kind, place};
+            return why;
         }
         if (place.lsn > state->upto_lsn) break;
         inv_result result = replay_entry(state, &effect, &place);
@@ -193,12 +216,23 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
 
 /* The failure of the entry that comes first in the log, whoever met another one first. */
 static inv_result fail_at(const inv_wal_chain *chain, const inv_replay_failure *failure,
-                          inv_error *error) {
+                          const char *unknown, inv_error *error) {
     uint64_t lsn = failure->place.record_lsn;
+    inv_format newest = inv_format_newest();
     memset(error, 0, sizeof *error);
     error->lsn = lsn;
-    for (uint64_t i = 0; i < chain->link_count; i++)
-        if (chain->links[i].header.base_lsn <= lsn) error->segment = chain->links[i].header.number;
+    for (uint64_t i = 0; i < chain->link_count; i++) {
+        const inv_wal_segment_header *header = &chain->links[i].header;
+        if (header->base_lsn > lsn) continue;
+        error->segment = header->number;
+        error->offset = INV_WAL_HEADER_BYTES + (lsn - header->base_lsn);
+    }
+    if (failure->result == INV_FORMAT_UNKNOWN)
+        return inv_fail(error, INV_FORMAT_UNKNOWN, 0,
+                        "segment %llu offset %llu: record at lsn %llu: %s, which this release "
+                        "(format %u.%u) does not know",
+                        (unsigned long long)error->segment, (unsigned long long)error->offset,
+                        (unsigned long long)lsn, unknown, newest.major, newest.minor);
     return inv_fail(error, failure->result, 0,
                     "record at lsn %llu: entry of kind %u at offset %u does not apply",
                     (unsigned long long)lsn, failure->kind, failure->place.offset);
@@ -334,6 +368,7 @@ static void begin_behind(inv_store *store, const inv_snapshot_found *found, repl
     state->tick = found->clock.tick;
     state->tick_ms = found->clock.tick_ms;
     state->ticked = true;
+    state->format = inv_format_join(state->format, found->format);
     store->replay_floors = found->floors;
     store->replay_fuzzy_lsn = found->end_lsn;
     store->snapshot_lsn = found->start_lsn;
@@ -396,7 +431,10 @@ static inv_result claim_epoch(inv_store *store, const inv_wal_chain *chain, inv_
     if (chain->link_count > 0)
         state->epoch = inv_max_u64(state->epoch, chain->links[chain->link_count - 1].header.epoch);
     state->epoch++;
-    state->sequence++; /* what proves the end of the log stays until the segment that follows */
+    state->sequence++;
+    /* The clean-shutdown mark stays: it proves how far the log was durable, and an opening that
+     * refuses must not take away the proof. It goes with the first segment of this epoch. */
+    if (!chain->exists) state->format = inv_format_before_gate();
     inv_wal_encode_state(slot, state);
     inv_result result =
         storage->write(storage->context, "STATE", (state->sequence & 1) * INV_STATE_SLOT_BYTES,
@@ -453,7 +491,8 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
     if (relog_bytes > 0)
         result =
             inv_wal_relog(chain, verdict->relog_lsn, verdict->end_lsn, state->epoch, relog, error);
-    inv_wal_segment_header header = {.identity = store->identity,
+    inv_wal_segment_header header = {.format = state->format,
+                                     .identity = store->identity,
                                      .number = chain->number_highest + 1,
                                      .base_lsn = INV_WAL_LSN_FIRST,
                                      .epoch = state->epoch,
@@ -504,10 +543,19 @@ static inv_result begin_segment(inv_store *store, const inv_wal_chain *chain,
     return result;
 }
 
+/* In force by what STATE and the segments say. */
+static inv_format format_of_files(const inv_wal_chain *chain) {
+    inv_format format = chain->exists ? chain->state.format : inv_format_before_gate();
+    for (uint64_t i = 0; i < chain->link_count; i++)
+        format = inv_format_join(format, chain->links[i].header.format);
+    return format;
+}
+
 static void report(inv_store *store, const inv_wal_chain *chain, const inv_wal_verdict *verdict) {
     inv_recovery *found = &store->recovery;
     found->lsn_first = inv_max_u64(INV_WAL_LSN_FIRST, found->snapshot_lsn);
     found->lsn_end = inv_min_u64(verdict->end_lsn, limit_of(store));
+    found->records_skipped = verdict->skipped;
     found->torn_bytes_dropped = verdict->torn_bytes;
     found->torn_records_dropped = verdict->void_records;
     found->durable_proven = verdict->durable;
@@ -547,7 +595,7 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
     if (state->queue != NULL) failure = inv_replay_queue_drain(state->queue);
     inv_replay_queue_destroy(state->queue);
     if (failure.result == INV_OK) failure = state->failure;
-    if (failure.result != INV_OK) return fail_at(chain, &failure, error);
+    if (failure.result != INV_OK) return fail_at(chain, &failure, state->unknown, error);
     if (result == INV_OK && state->ticked)
         inv_forget(store, state->tick.window_start_ms, state->tick.forgotten_lsn);
     store->replaying = false;
@@ -635,27 +683,14 @@ static inv_result forget_lost(inv_store *store, const inv_snapshot_found *kept,
 }
 
 static inv_result log_loss(inv_store *store) {
-    inv_run *run;
+    uint8_t blob[INV_EFFECT_ACT_BYTES];
+    uint64_t ignored;
+    inv_put_u64(blob, INV_ACT_ACCEPT_LOSS);
+    inv_put_u64(blob + 8, store->recovery.lsn_end);
+    inv_put_u64(blob + 16, store->recovery.loss_lsn_end);
     inv_lane *lane = inv_lane_claim(&store->lanes);
-    uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
-                                           INV_EFFECT_ACT_BYTES + 8);
-    inv_result result = (run = inv_run_of(store, lane)) == NULL ? INV_NO_MEMORY : INV_OK;
-    if (result == INV_OK) result = inv_wal_credit_take(&store->wal, credit, true);
-    if (result == INV_OK) {
-        uint8_t blob[INV_EFFECT_ACT_BYTES];
-        inv_put_u64(blob, INV_ACT_ACCEPT_LOSS);
-        inv_put_u64(blob + 8, store->recovery.lsn_end);
-        inv_put_u64(blob + 16, store->recovery.loss_lsn_end);
-        inv_effect effect = {.kind = INV_ENTRY_OPERATOR_ACT,
-                             .reason = INV_NUMBER_NONE,
-                             .reference = INV_NUMBER_NONE,
-                             .blob = {(const char *)blob, sizeof blob}};
-        inv_run_reset(run, store, lane);
-        run->time_ms = atomic_load_explicit(&store->now_ms, memory_order_relaxed);
-        (void)inv_run_encode(run, &effect);
-        (void)inv_run_finish(run);
-        inv_wal_credit_give(&store->wal, credit);
-    }
+    inv_result result =
+        inv_run_note(store, lane, INV_ENTRY_OPERATOR_ACT, blob, sizeof blob, &ignored);
     inv_lane_give(lane);
     return result;
 }
@@ -686,7 +721,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     const inv_clock *clock = &store->env->clock;
     inv_wal_chain chain;
     inv_wal_verdict verdict = {0};
-    inv_wal_state wal_state;
+    inv_wal_state wal_state = {0};
     replay state = {.store = store, .upto_lsn = limit_of(store)};
     uint64_t began = clock->mono_ns(clock->context), proven = 0;
     bool read_only = store->options.read_only, lossy = store->options.accept_loss_lsn != 0;
@@ -701,6 +736,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     if (result == INV_OK)
         result = load_snapshot(store, &chain, limit_of(store), &found, &proven, error);
     if (result == INV_OK) {
+        state.format = format_of_files(&chain);
         begin_behind(store, &found, &state);
         result = replay_log(store, &chain, &state, &verdict, error);
     }
@@ -709,6 +745,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     store->replay_fuzzy_lsn = 0;
     if (result == INV_OK) result = check_limit(store, &chain, proven, &verdict, error);
     if (result == INV_OK) {
+        wal_state.format = store->recovery.format = state.format;
         report(store, &chain, &verdict);
         resume_time(store, &state, chain.exists);
     }

@@ -108,7 +108,7 @@ static inv_result replay_name(inv_store *store, const inv_effect *effect, uint64
         return INV_OK;
     }
     inv_names *names = inv_store_names(store, effect->body_hash);
-    if (names == NULL) return INV_FORMAT_UNKNOWN;
+    if (names == NULL) return INV_LOG_CORRUPT; /* inv_effect_decode has let no other pass */
     if (number < inv_names_count(names) && place->record_end <= store->replay_fuzzy_lsn)
         return INV_OK; /* the snapshot has it */
     return inv_names_restore(names, number, effect->blob);
@@ -200,8 +200,7 @@ inv_result inv_replay_apply(inv_store *store, const inv_effect *effect, uint64_t
     case INV_ENTRY_OPERATOR_ACT:
         return INV_OK; /* says what there was, changes nothing */
     default:
-        if (!is_stock(effect->kind)) return INV_FORMAT_UNKNOWN;
-        if (effect->line_count != 1) return INV_LOG_CORRUPT;
+        if (!is_stock(effect->kind) || effect->line_count != 1) return INV_LOG_CORRUPT;
         result = replay_rows(store, effect, place);
         if (result != INV_OK || !effect->id.present) return result;
         return replay_op(store, effect, &effect->id, hash,

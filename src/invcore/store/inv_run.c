@@ -186,6 +186,26 @@ uint64_t inv_run_finish(inv_run *run) {
     return end;
 }
 
+inv_result inv_run_note(inv_store *store, inv_lane *lane, uint8_t kind, const void *blob,
+                        uint32_t blob_bytes, uint64_t *out_lsn) {
+    inv_run *run = inv_run_of(store, lane);
+    inv_effect effect = {.kind = kind,
+                         .reason = INV_NUMBER_NONE,
+                         .reference = INV_NUMBER_NONE,
+                         .blob = {blob, blob_bytes}};
+    uint64_t credit =
+        inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + inv_effect_bytes(&effect));
+    inv_result result =
+        run == NULL ? INV_NO_MEMORY : inv_wal_credit_take(&store->wal, credit, INV_WAL_FREEING);
+    if (result != INV_OK) return result;
+    inv_run_reset(run, store, lane);
+    run->time_ms = atomic_load_explicit(&store->now_ms, memory_order_relaxed);
+    (void)inv_run_encode(run, &effect);
+    *out_lsn = inv_run_finish(run);
+    inv_wal_credit_give(&store->wal, credit);
+    return INV_OK;
+}
+
 /* ---- executing
  * ------------------------------------------------------------------------------------- */
 

@@ -71,6 +71,7 @@ static inv_result write_header(inv_store *store, inv_error *error) {
     const inv_storage *storage = &store->env->storage;
     uint8_t *bytes = snapshot->block;
     const inv_snap_header header = {
+        .format = inv_wal_format(&store->wal),
         .identity = store->identity,
         .start_lsn = snapshot->start_lsn,
         .epoch = store->wal.epoch,
@@ -212,23 +213,13 @@ static inv_result verify_one(inv_store *store, inv_error *error) {
 static void log_mark(inv_store *store) {
     inv_snapshot *snapshot = store->snapshot;
     inv_lane *lane = inv_lane_claim(&store->lanes);
-    inv_run *run = inv_run_of(store, lane);
-    uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
-                                           INV_EFFECT_MARK_BYTES + 8);
-    if (run != NULL && inv_wal_credit_take(&store->wal, credit, INV_WAL_FREEING) == INV_OK) {
-        uint8_t blob[INV_EFFECT_MARK_BYTES];
-        inv_put_u64(blob, snapshot->start_lsn);
-        inv_put_u64(blob + 8, snapshot->end_lsn);
-        inv_effect effect = {.kind = INV_ENTRY_SNAPSHOT_MARK,
-                             .reason = INV_NUMBER_NONE,
-                             .reference = INV_NUMBER_NONE,
-                             .blob = {(const char *)blob, sizeof blob}};
-        inv_run_reset(run, store, lane);
-        run->time_ms = atomic_load_explicit(&store->now_ms, memory_order_relaxed);
-        (void)inv_run_encode(run, &effect);
-        (void)inv_run_finish(run);
-        inv_wal_credit_give(&store->wal, credit);
-    }
+    uint8_t blob[INV_EFFECT_MARK_BYTES];
+    uint64_t ignored;
+    inv_put_u64(blob, snapshot->start_lsn);
+    inv_put_u64(blob + 8, snapshot->end_lsn);
+    inv_result result =
+        inv_run_note(store, lane, INV_ENTRY_SNAPSHOT_MARK, blob, sizeof blob, &ignored);
+    (void)result;
     inv_lane_give(lane);
 }
 

@@ -86,6 +86,7 @@ INV_MUST_USE inv_result inv_snapshot_write_block(inv_store *store, inv_snapshot 
 /* ---- loading --------------------------------------------------------------------------------- */
 typedef struct inv_snapshot_found {
     uint64_t start_lsn, end_lsn, bytes;
+    inv_format format;
     inv_snap_clock clock;
     uint64_t *floors; /* by stripe: the lsn it is exact as of; inv_env_alloc, the caller frees */
 } inv_snapshot_found;

@@ -306,6 +306,7 @@ static inv_result load_clock(loading *load, const inv_snap_section *section) {
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 static inv_result load_section(loading *load, stripe_load *at, const inv_snap_section *section) {
+    if (section->kind < INV_SNAP_STRIPE || section->kind > INV_SNAP_CLOCK) return INV_FORMAT_UNKNOWN;
     if (section->kind == INV_SNAP_NAME_LIST) return load_name_list(load, section);
     if (section->kind == INV_SNAP_CLOCK) return load_clock(load, section);
     if (section->kind == INV_SNAP_STRIPE) return load_stripe(load, at, section);
@@ -322,7 +323,7 @@ static inv_result load_section(loading *load, stripe_load *at, const inv_snap_se
     case INV_SNAP_HOLDS:
         return load_holds(load, at, section);
     default:
-        return INV_FORMAT_UNKNOWN;
+        return INV_LOG_CORRUPT;
     }
 }
 
@@ -339,8 +340,10 @@ static inv_result load_block(loading *load, stripe_load *at, const inv_snap_bloc
         if (result == INV_LOG_CORRUPT)
             return corrupt(load, block, "a section contradicts what came before", error);
         if (result == INV_FORMAT_UNKNOWN)
-            return inv_fail(error, result, 0, "%s: a section of kind %u is unknown", load->file.name,
-                            section.kind);
+            return inv_fail(error, result, 0,
+                            "%s: a section of kind %u, which this release (format %u.%u) does not "
+                            "know",
+                            load->file.name, section.kind, INV_FORMAT_MAJOR, INV_FORMAT_MINOR);
         if (result != INV_OK) return inv_fail(error, result, 0, "%s: no memory", load->file.name);
     }
     return INV_OK;
@@ -444,12 +447,13 @@ inv_result inv_snapshot_load(inv_store *store, uint64_t start_lsn, uint64_t byte
     }
     if (result == INV_OK) result = load_all(&load, error);
     uint64_t end_lsn = load.file.footer.end_lsn;
+    inv_format format = load.file.format;
     inv_snap_close(&load.file);
     if (result != INV_OK) {
         inv_env_free(store->env, load.floors, floor_bytes);
         return result;
     }
     store->reference_next = load.clock.reference_next;
-    *out = (inv_snapshot_found){start_lsn, end_lsn, bytes, load.clock, load.floors};
+    *out = (inv_snapshot_found){start_lsn, end_lsn, bytes, format, load.clock, load.floors};
     return INV_OK;
 }

@@ -189,6 +189,9 @@ typedef struct inv_store {
     struct inv_consumers *consumers; /* NULL: there is no log */
     uint64_t proven_lsn; /* opened to be read only: the log's records up to here are durable */
 
+    inv_lock gate_lock;
+    uint64_t gate_lsn; /* under gate_lock: end of the gate logged since opening; 0: none */
+
     const uint64_t *replay_floors; /* by stripe, while a log is replayed onto a snapshot */
     uint64_t replay_fuzzy_lsn;     /* below it names may be there already */
 
@@ -263,6 +266,10 @@ uint64_t inv_run_observed_lsn(const inv_run *run);
 void inv_run_touch(inv_run *run, uint32_t stripe);
 /* Appends an entry to the payload; returns its end offset in the payload. */
 uint64_t inv_run_encode(inv_run *run, const inv_effect *effect);
+/* Logs an entry that is about no stock, as a record of its own; *out_lsn is its end. INV_BUSY,
+ * INV_DISK_FULL, INV_STORE_FAILED, INV_NO_MEMORY. */
+INV_MUST_USE inv_result inv_run_note(inv_store *store, inv_lane *lane, uint8_t kind,
+                                     const void *blob, uint32_t blob_bytes, uint64_t *out_lsn);
 inv_result inv_execute(inv_store *store, const inv_command *commands, size_t count,
                        inv_reply *replies, bool may_wait);
 
