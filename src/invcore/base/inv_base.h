@@ -52,7 +52,9 @@ typedef enum inv_plant {
     INV_PLANT_SNAPSHOT_FLOORS,     /* replay onto a snapshot applies what is in it already */
     INV_PLANT_SNAPSHOT_FORGETS,    /* ids are forgotten while stripes are copied */
     INV_PLANT_SNAPSHOT_NO_SETTLE,  /* a snapshot does not wait for the log to be durable */
-    INV_PLANT_SNAPSHOT_TRIM_ALL    /* the log is trimmed by the newest snapshot, not the older */
+    INV_PLANT_SNAPSHOT_TRIM_ALL,   /* the log is trimmed by the newest snapshot, not the older */
+    INV_PLANT_EXPIRY_BY_WALL,      /* engine time runs with the wall clock */
+    INV_PLANT_DOWNTIME_TRUSTED     /* the wall clock's word for the downtime is not clamped */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS
