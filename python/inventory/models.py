@@ -246,7 +246,9 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     ``torn_bytes_dropped`` are bytes after the end of the log that were no whole record: never
     acknowledged to anybody. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
     without one; ``snapshots_damaged`` newer ones could not be read. ``downtime_ms`` counts against
-    TTLs once the restart grace is over.
+    TTLs once the restart grace is over. ``wall_difference_ms`` is what the wall clock says has
+    passed since the log ended; ``clock_alarm`` says that it went back by more than 2 s, or that the
+    downtime was above ``downtime_ms_max``: ``downtime_ms`` is what was made of it.
     """
 
     records_replayed: int
@@ -264,6 +266,8 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     snapshot_bytes: int
     snapshots_damaged: int
     downtime_ms: int
+    wall_difference_ms: int
+    clock_alarm: bool
     duration_ns: int
     created: bool
     clean_shutdown: bool
@@ -273,7 +277,11 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     """Counters and gauges of a store since it was opened.
 
     ``now_unix_ms`` is engine time (the lowest of all stripes), ``lag_ms`` how far it is behind the
-    clock; ``id_window_ms`` is how long ended ids are really known at present. ``snapshot_lsn`` is
+    clock; ``id_window_ms`` is how long ended ids are really known at present. ``clock_drift_ms`` is
+    how far the wall clock has moved away from the store's clock since opening, ahead (+) or behind
+    (-), and ``clock_alarms`` how often that grew by more than 2 s (``recovery.clock_alarm`` counts
+    as one); ``clock_slewed_ms`` is what engine time gained by ``clock_slew``. ``wall_offset_ms`` is
+    the wall clock minus engine time: add it to a deadline to show it by the wall. ``snapshot_lsn`` is
     where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
     the last one taken since opening.
     """
@@ -295,6 +303,10 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     now_unix_ms: int
     lag_ms: int
     id_window_ms: int
+    clock_drift_ms: int
+    clock_alarms: int
+    clock_slewed_ms: int
+    wall_offset_ms: int
     segments_ready: int
     segment_waits: int
     probe_max: int

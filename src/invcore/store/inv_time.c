@@ -391,14 +391,18 @@ static inv_result expire_some(inv_store *store, inv_run *run, uint32_t home, uin
     return INV_OK;
 }
 
-static uint64_t announce(inv_store *store, inv_lane *lane) {
+/* *out_more: the downtime is due, but the log had no room for it. */
+static uint64_t announce(inv_store *store, inv_lane *lane, bool *out_more) {
     inv_drift_look(store);
     uint64_t now = inv_time_clock_ms(store);
     if (store->downtime_pending_ms > 0 && now >= store->grace_until_ms) {
         /* The step is in the log before anybody sees it: no later record may carry the new time
          * while the last tick still says that the downtime is pending. Without credit it waits. */
         uint64_t stepped = now + store->downtime_pending_ms;
-        if (store->options.read_only || inv_time_tick(store, lane, stepped, 0) == INV_OK) {
+        inv_result result =
+            store->options.read_only ? INV_OK : inv_time_tick(store, lane, stepped, 0);
+        if (result == INV_BUSY) *out_more = true;
+        if (result == INV_OK) {
             store->anchor_engine_ms += store->downtime_pending_ms;
             store->downtime_pending_ms = 0;
             now = stepped;
@@ -453,7 +457,7 @@ inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max, bool *
     *out_more = false;
     if (!inv_store_enter(store, &lane, &result)) return result;
     inv_lock_take(&store->time_lock);
-    uint64_t now = announce(store, lane);
+    uint64_t now = announce(store, lane, out_more);
     result = sweep(store, lane, now, expire_count_max, out_more);
     bool active =
         atomic_load_explicit(&store->wal.tail, memory_order_relaxed) != store->tick_last_tail ||
