@@ -502,7 +502,9 @@ static bool check_continuity(clock_run *r, const ending *end) {
     uint64_t unsure_ms = (r->clock.true_us - end->ticked_us) / 1000;
     uint64_t most_off_ms = unsure_ms * PPM_MAX / 1000000 + 5;
     if (r->options.clock_slew) most_off_ms += (end->true_us - end->ticked_us) / 1000 / 200;
-    if (gone_ms + end->pending_ms + unsure_ms > r->options.downtime_ms_max / 2) return true;
+    uint64_t lag_ms = end->clock_ms - end->now_ms; /* not announced, so it counts as downtime */
+    if (gone_ms + end->pending_ms + unsure_ms + lag_ms > r->options.downtime_ms_max / 2)
+        return true; /* perhaps clamped: check_downtime has looked */
     int64_t want_ms = (int64_t)(end->clock_ms + end->pending_ms + gone_ms);
     int64_t is_ms = (int64_t)(clock_ms(r) + r->pending_ms);
     if (!near(is_ms, want_ms, most_off_ms))
