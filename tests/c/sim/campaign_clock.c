@@ -472,6 +472,7 @@ static bool open_store(clock_run *r) {
 
 typedef struct ending { /* what was true when it ended */
     uint64_t clock_ms, now_ms, safe_ms;
+    uint64_t lag_ms; /* not announced, so it counts as downtime */
     uint64_t pending_ms, true_us, ticked_us;
     uint64_t wall_ms;
     bool honest, clean;
@@ -502,8 +503,7 @@ static bool check_continuity(clock_run *r, const ending *end) {
     uint64_t unsure_ms = (r->clock.true_us - end->ticked_us) / 1000;
     uint64_t most_off_ms = unsure_ms * PPM_MAX / 1000000 + 5;
     if (r->options.clock_slew) most_off_ms += (end->true_us - end->ticked_us) / 1000 / 200;
-    uint64_t lag_ms = end->clock_ms - end->now_ms; /* not announced, so it counts as downtime */
-    if (gone_ms + end->pending_ms + unsure_ms + lag_ms > r->options.downtime_ms_max / 2)
+    if (gone_ms + end->pending_ms + unsure_ms + end->lag_ms > r->options.downtime_ms_max / 2)
         return true; /* perhaps clamped: check_downtime has looked */
     int64_t want_ms = (int64_t)(end->clock_ms + end->pending_ms + gone_ms);
     int64_t is_ms = (int64_t)(clock_ms(r) + r->pending_ms);
@@ -514,11 +514,11 @@ static bool check_continuity(clock_run *r, const ending *end) {
 }
 
 static bool end_store(clock_run *r, ending *end) {
-    end->clean = below(r, 2) == 0;
-    *end = (ending){.clock_ms = clock_ms(r), .now_ms = r->now_ms, .safe_ms = inv_max_u64(r->acked_ms, r->seen_ms - 999),
+    bool clean = below(r, 2) == 0;
+    *end = (ending){.clock_ms = clock_ms(r), .now_ms = r->now_ms, .lag_ms = clock_ms(r) - r->now_ms, .safe_ms = inv_max_u64(r->acked_ms, r->seen_ms - 999),
                     .pending_ms = r->safe_pending_ms, .true_us = r->clock.true_us,
                     .ticked_us = r->ticked_us, .wall_ms = wall_us(&r->clock) / 1000,
-                    .honest = r->honest, .clean = end->clean};
+                    .honest = r->honest, .clean = clean};
     if (end->clean) { /* its last tick knows the wall clock */
         inv_error error = {0};
         end->pending_ms = r->pending_ms;
