@@ -136,9 +136,9 @@ INV_MUST_USE inv_result inv_env_use_directory(inv_env *env, const char *path, bo
 /* Store files live in `memory`, shared by every environment that names it. */
 void inv_env_use_memory(inv_env *env, inv_memory *memory);
 
-/* Time stands still at start_unix_ms and moves only by inv_env_set_clock (never backwards). The wall
- * clock of such an environment shows the same, plus wall_offset_ms (at first 0), but never below 0:
- * a wall clock that somebody set. */
+/* Time stands still at start_unix_ms and moves only by inv_env_set_clock (never backwards). The
+ * wall clock of such an environment shows the same, plus wall_offset_ms (at first 0), but never
+ * below 0: a wall clock that somebody set. */
 void inv_env_use_manual_clock(inv_env *env, uint64_t start_unix_ms);
 void inv_env_set_clock(inv_env *env, uint64_t now_unix_ms);
 void inv_env_set_wall_offset(inv_env *env, int64_t wall_offset_ms);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_clock.c: engine time beside a wall clock that is set, drifts and goes back; what is compared,
- * reported and, only when asked for, corrected. The whole under random faults is sim_clock.
+ * test_clock.c: engine time beside a wall clock that is set, drifts and goes back; what is
+ * compared, reported and, only when asked for, corrected. The whole under random faults is
+ * sim_clock.
  */
 #include "../../src/invcore/base/inv_env.h"
 #include "shop.h"
@@ -29,7 +30,7 @@ static void one_hold(shop *s) {
     CHECK_EQ(shop_reserve(s, "cart", "TEE", "LON", 4, TTL_MS), INV_OK);
 }
 
-/* ---- while running ------------------------------------------------------------------------------ */
+/* ---- while running -------------------------------------------------------------------------- */
 
 INV_TEST(wall_offset_of_a_manual_clock) {
     inv_env *env = inv_env_create();
@@ -150,7 +151,7 @@ INV_TEST(a_tick_each_second) {
     shop_end(&s);
 }
 
-/* ---- correction --------------------------------------------------------------------------------- */
+/* ---- correction ----------------------------------------------------------------------------- */
 
 INV_TEST(slewed_forward_by_half_a_percent) {
     static shop s;
@@ -207,7 +208,7 @@ INV_TEST(slewed_no_further_than_compared) {
     shop_end(&s);
 }
 
-/* ---- freezes ------------------------------------------------------------------------------------ */
+/* ---- freezes -------------------------------------------------------------------------------- */
 
 /* A clock that stands still but for one jump, at the nth reading from now. */
 typedef struct jumping {
@@ -298,7 +299,7 @@ INV_TEST(a_freeze_of_ten_minutes) {
     shop_end(&s);
 }
 
-/* ---- across a restart --------------------------------------------------------------------------- */
+/* ---- across a restart ----------------------------------------------------------------------- */
 
 typedef struct restart_case {
     int64_t step_ms; /* of the wall clock, while nobody runs */
@@ -355,8 +356,8 @@ INV_TEST(downtime_by_the_wall_clock_within_limits) {
         }
 }
 
-/* Dying again and again within the grace: what was found so far is kept, all of it within the limit,
- * and an earlier wall clock takes nothing back. */
+/* Dying again and again within the grace: what was found so far is kept, all of it within the
+ * limit, and an earlier wall clock takes nothing back. */
 INV_TEST(downtime_of_several_restarts) {
     static shop s;
     shop_init(&s, true);
@@ -382,7 +383,7 @@ INV_TEST(downtime_of_several_restarts) {
     shop_end(&s);
 }
 
-/* ---- the first moment --------------------------------------------------------------------------- */
+/* ---- the first moment ----------------------------------------------------------------------- */
 
 typedef struct refusal {
     uint64_t nth;
@@ -399,8 +400,8 @@ static inv_result refuse_nth(void *argument, uint64_t call, const char *what, co
     return INV_IO_ERROR;
 }
 
-/* A store that died while it was made has no tick to resume from: it begins at the wall clock, like
- * a new one, and not in 1970. */
+/* A store that died while it was made has no tick to resume from: it begins at the wall clock,
+ * like a new one, and not in 1970. */
 INV_TEST(a_store_that_died_while_it_was_made) {
     bool fired = true;
     uint64_t unmade = 0;

@@ -360,8 +360,9 @@ INV_TEST(days_497) {
     twin_destroy(t);
 }
 
-/* The top level goes round: from each of its 256 places, four times over, with timers that reach as far
- * as any may, so that the cursor's own slot holds what is due now and what is due an epoch later. */
+/* The top level goes round: from each of its 256 places, four times over, with timers that reach
+ * as far as any may, so that the cursor's own slot holds what is due now and what is due an epoch
+ * later. */
 INV_TEST(top_level_goes_round) {
     const uint64_t slot_ms = (uint64_t)1 << 24;
     rng = inv_test_rng_of(8);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_drift.c: the wall clock as a witness. Once a second it is compared with the clock that engine
- * time runs by; what they differ by is published and, above 2 s, an alarm. Engine time never obeys a
- * step of the wall clock. It only closes up to it, if the store was opened so (clock_slew): forward,
- * at most 1 ms every 200, never back.
+ * inv_drift.c: the wall clock as a witness. Once a second it is compared with the clock that
+ * engine time runs by; what they differ by is published and, above 2 s, an alarm. Engine time never
+ * obeys a step of the wall clock. It only closes up to it, if the store was opened so (clock_slew):
+ * forward, at most 1 ms every 200, never back.
  *
  * Everything here is the timekeeper's, under time_lock.
  *
- * DRIFT is how far the wall clock has moved away from the store's since opening: positive when it is
- * ahead. It is no verdict on which of them is wrong. Linux disciplines both by the same frequency,
- * so what shows here is steps: somebody set the clock, a leap second, or a pause of the virtual
- * machine that CLOCK_BOOTTIME did not count and the wall clock made good afterwards.
+ * DRIFT is how far the wall clock has moved away from the store's since opening: positive when it
+ * is ahead. It is no verdict on which of them is wrong. Linux disciplines both by the same
+ * frequency, so what shows here is steps: somebody set the clock, a leap second, or a pause of the
+ * virtual machine that CLOCK_BOOTTIME did not count and the wall clock made good afterwards.
  *
  * AN ALARM is raised when the drift has moved 2 s further away from zero than at the alarm before.
  * Coming back to zero raises none, but the next departure does.
@@ -26,9 +26,9 @@
 #define SLEW_EVERY_MS 200u  /* 1 ms of correction: 0.5 % */
 #define SLEW_MS_MAX (LOOK_MS / SLEW_EVERY_MS) /* planned ahead: until the next comparison */
 
-/* A process that is stopped each time between the readings gets a pair that is apart. The wall clock
- * is read first, so that such a stop is never counted twice on opening: as downtime by the one and as
- * time that ran by the other. */
+/* A process that is stopped each time between the readings gets a pair that is apart. The wall
+ * clock is read first, so that such a stop is never counted twice on opening: as downtime by the
+ * one and as time that ran by the other. */
 bool inv_drift_read(const inv_clock *clock, uint64_t *out_mono_ms, uint64_t *out_wall_ms) {
     for (uint32_t i = 0; i < LOOK_TRIES; i++) {
         uint64_t before_ms = clock->mono_ms(clock->context);

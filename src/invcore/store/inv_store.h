@@ -10,7 +10,9 @@
  * beside time inv_job.c      a command's form: limits, texts, keys; before any lock inv_judge.c
  * what a command means: decides and, if it may, applies inv_apply.c    effects to state: the one
  * piece of code that live commands and replay share inv_time.c     expiry, clock ticks, forgetting
- * ended ids inv_drift.c    the wall clock compared inv_recover.c  opening, with inv_replay.h    inv_check.c  proof    inv_walk.c  everything
+ * ended ids
+ *   inv_drift.c    the wall clock, compared and reported
+ * inv_recover.c  opening, with inv_replay.h    inv_check.c  proof    inv_walk.c  everything
  * there is, in pieces
  *
  * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index

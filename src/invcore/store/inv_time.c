@@ -240,9 +240,9 @@ static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *t
     tick->stale_before_ms = stale_before;
 }
 
-/* The wall clock when engine time was `now`, which was announced some time ago: what has passed since
- * is in no record yet, so a restart must find it as downtime. `now` has pending_ms to come; the
- * anchor, until the step is logged, still has all of it to come. */
+/* The wall clock when engine time was `now`, which was announced some time ago: what has passed
+ * since is in no record yet, so a restart must find it as downtime. `now` has pending_ms to come;
+ * the anchor, until the step is logged, still has all of it to come. */
 static uint64_t wall_at(const inv_store *store, uint64_t now, uint64_t pending_ms) {
     uint64_t mono_ms, wall_ms;
     bool together = inv_drift_read(&store->env->clock, &mono_ms, &wall_ms);

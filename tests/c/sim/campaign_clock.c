@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * campaign_clock.c: campaign 17. A store lives through whatever clocks do: the wall clock is set by
- * an hour, a day, to 1970 and back, repeats a second, runs 500 ppm fast or slow; the process is
- * frozen, between calls and between any two readings inside one; the machine sleeps, or is paused so
- * that only the wall clock knows; it is closed or loses power, and starts again under an earlier, a
- * far later or the right wall clock, with a boot clock that begins anew.
+ * campaign_clock.c: campaign 17. A store lives through whatever clocks do: the wall clock is set
+ * by an hour, a day, to 1970 and back, repeats a second, runs 500 ppm fast or slow; the process is
+ * frozen, between calls and between any two readings inside one; the machine sleeps, or is paused
+ * so that only the wall clock knows; it is closed or loses power, and starts again under an
+ * earlier, a far later or the right wall clock, with a boot clock that begins anew.
  *
  * THE ORACLE knows the true time, which no clock of the store shows, and keeps one figure: where
- * engine time must stand. It follows from the contract alone (SEMANTICS.md section 5): it runs with
- * the time that the machine counts, resumes at a durable time after a restart and takes the downtime,
- * clamped, in one step when the grace is over. From this follow
+ * engine time must stand. It follows from the contract alone (SEMANTICS.md section 5): it runs
+ * with the time that the machine counts, resumes at a durable time after a restart and takes the
+ * downtime, clamped, in one step when the grace is over. From this follow
  *
  *   0 early expiries   a hold is alive as long as its deadline is after that time;
  *   0 lost             when the timekeeper is done, none is alive whose deadline has come, and the
@@ -106,7 +106,7 @@ static bool wrong(clock_run *r, const char *format, ...) {
     return false;
 }
 
-/* ---- the clocks --------------------------------------------------------------------------------- */
+/* ---- the clocks ----------------------------------------------------------------------------- */
 
 static uint64_t wall_us(const true_clock *c) {
     int64_t passed_us = (int64_t)(c->true_us - c->wall_since_us);
@@ -154,7 +154,7 @@ static bool fill_entropy(void *context, void *buffer, size_t bytes) {
     return true;
 }
 
-/* ---- the oracle --------------------------------------------------------------------------------- */
+/* ---- the oracle ----------------------------------------------------------------------------- */
 
 /* Where engine time would stand if it were looked at now. */
 static uint64_t clock_ms(const clock_run *r) {
@@ -246,7 +246,7 @@ static bool check_lag(clock_run *r) {
     return true;
 }
 
-/* ---- turning the loops -------------------------------------------------------------------------- */
+/* ---- turning the loops ---------------------------------------------------------------------- */
 
 static bool settle(clock_run *r) {
     bool more = true;
@@ -270,8 +270,8 @@ static bool turn(clock_run *r) {
     return true;
 }
 
-/* The same, and it must have come to where the clock stands. A freeze that was to come at one of its
- * readings has come then; what it saw of it, only the second turn tells for certain. */
+/* The same, and it must have come to where the clock stands. A freeze that was to come at one of
+ * its readings has come then; what it saw of it, only the second turn tells for certain. */
 static bool advance(clock_run *r) {
     bool frozen = r->clock.jump_reading > 0;
     if (frozen && !turn(r)) return false;
@@ -297,7 +297,7 @@ static bool run_a_second(clock_run *r) {
     return true;
 }
 
-/* ---- commands ----------------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------------------------- */
 
 static int execute(clock_run *r, inv_command *command, uint32_t index, inv_reply *reply) {
     char id[16];
@@ -367,7 +367,7 @@ static bool end_or_extend(clock_run *r) {
     return true;
 }
 
-/* ---- what happens to the wall clock ------------------------------------------------------------- */
+/* ---- what happens to the wall clock --------------------------------------------------------- */
 
 static int64_t any_wall_step_ms(clock_run *r) {
     int64_t to_1970_ms = -(int64_t)(wall_us(&r->clock) / 1000) + (int64_t)below(r, 100000);
@@ -385,8 +385,8 @@ static int64_t departed_ms(int64_t from_ms, int64_t to_ms) {
     return (from_ms < 0 ? from_ms : 0) - to_ms;
 }
 
-/* The wall clock moves away from the machine's, by a step or because only the machine is paused. The
- * next comparison must find by how much. */
+/* The wall clock moves away from the machine's, by a step or because only the machine is paused.
+ * The next comparison must find by how much. */
 static bool wall_event(clock_run *r) {
     bool told = below(r, 2) == 0;
     if (told && !run_a_second(r)) return false;
@@ -402,10 +402,9 @@ static bool wall_event(clock_run *r) {
     if (!told) return true;
     uint64_t alarms = r->alarms, slewed_ms = r->slewed_ms;
     if (!run_a_second(r)) return false;
-    int64_t moved_ms = (int64_t)((wall_us(&r->clock) - shown_us) / 1000) -
+    int64_t moved_ms = (int64_t)(wall_us(&r->clock) / 1000) - (int64_t)(shown_us / 1000) -
                        (int64_t)((r->clock.counted_us - counted_us) / 1000) -
                        (int64_t)(r->slewed_ms - slewed_ms);
-    if (wall_us(&r->clock) < shown_us) moved_ms -= (int64_t)(UINT64_MAX / 1000);
     inv_metrics m = metrics_of(r);
     if (!near(m.clock_drift_ms - before_ms, moved_ms, 5))
         return wrong(r, "the wall clock moved by %" PRId64 ", the drift from %" PRId64
@@ -441,7 +440,7 @@ static bool freeze_inside(clock_run *r) {
     return advance(r);
 }
 
-/* ---- restarts ----------------------------------------------------------------------------------- */
+/* ---- restarts ------------------------------------------------------------------------------- */
 
 static bool open_store(clock_run *r) {
     inv_error error = {0};
@@ -496,8 +495,8 @@ static bool check_downtime(clock_run *r, const ending *end) {
     return true;
 }
 
-/* Under a wall clock that was right all the while nothing is gained and nothing is lost: engine time
- * with its downtime stands where it would without the restart, but for what 500 ppm make. */
+/* Under a wall clock that was right all the while nothing is gained and nothing is lost: engine
+ * time with its downtime stands where it would without the restart, but for what 500 ppm make. */
 static bool check_continuity(clock_run *r, const ending *end) {
     uint64_t gone_ms = (r->clock.true_us - end->true_us) / 1000;
     uint64_t unsure_ms = (r->clock.true_us - end->ticked_us) / 1000;
@@ -515,10 +514,16 @@ static bool check_continuity(clock_run *r, const ending *end) {
 
 static bool end_store(clock_run *r, ending *end) {
     bool clean = below(r, 2) == 0;
-    *end = (ending){.clock_ms = clock_ms(r), .now_ms = r->now_ms, .lag_ms = clock_ms(r) - r->now_ms, .safe_ms = inv_max_u64(r->acked_ms, r->seen_ms - 999),
-                    .pending_ms = r->safe_pending_ms, .true_us = r->clock.true_us,
-                    .ticked_us = r->ticked_us, .wall_ms = wall_us(&r->clock) / 1000,
-                    .honest = r->honest, .clean = clean};
+    *end = (ending){.clock_ms = clock_ms(r),
+                    .now_ms = r->now_ms,
+                    .lag_ms = clock_ms(r) - r->now_ms,
+                    .safe_ms = inv_max_u64(r->acked_ms, r->seen_ms - 999),
+                    .pending_ms = r->safe_pending_ms,
+                    .true_us = r->clock.true_us,
+                    .ticked_us = r->ticked_us,
+                    .wall_ms = wall_us(&r->clock) / 1000,
+                    .honest = r->honest,
+                    .clean = clean};
     if (end->clean) { /* its last tick knows the wall clock */
         inv_error error = {0};
         end->pending_ms = r->pending_ms;
@@ -579,7 +584,7 @@ static bool restart(clock_run *r) {
     return advance(r) && check_all(r);
 }
 
-/* ---- one seed ----------------------------------------------------------------------------------- */
+/* ---- one seed ------------------------------------------------------------------------------- */
 
 static void begin(clock_run *r, uint64_t seed, campaign_report *report) {
     memset(r, 0, sizeof *r);

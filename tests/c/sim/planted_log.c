@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * planted_log.c: proof that the fault campaigns can fail. Each bug of log and time is planted in turn
- * and the campaign that is there to find it must report a violation; with no bug planted the same
- * campaigns, of the same size, must report none.
+ * planted_log.c: proof that the fault campaigns can fail. Each bug of log and time is planted in
+ * turn and the campaign that is there to find it must report a violation; with no bug planted the
+ * same campaigns, of the same size, must report none.
  *
  * Each run is a process of its own: a planted bug may well trip an assertion of the core, which
  * ends the process. That counts as caught, and the line says so.
