@@ -281,9 +281,9 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     how far the wall clock has moved away from the store's clock since opening, ahead (+) or behind
     (-), and ``clock_alarms`` how often that grew by more than 2 s (``recovery.clock_alarm`` counts
     as one); ``clock_slewed_ms`` is what engine time gained by ``clock_slew``. ``wall_offset_ms`` is
-    the wall clock minus engine time: add it to a deadline to show it by the wall. ``snapshot_lsn`` is
-    where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
-    the last one taken since opening.
+    the wall clock minus engine time: add it to a deadline to show it by the wall. ``snapshot_lsn``
+    is where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are
+    of the last one taken since opening.
     """
 
     lsn_appended: int

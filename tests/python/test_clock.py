@@ -2,8 +2,9 @@
 """Real clocks (campaign 17, its real runs): a child that is stopped, a wall clock that is set under
 a running store, and a machine that was started again.
 
-No test here sets the machine's clock. The wall clock of a child is moved by a library put before the
-C library, the boot clock by a time namespace; where neither can be had, the test says so and skips.
+No test here sets the machine's clock. The wall clock of a child is moved by a library put before
+the C library, the boot clock by a time namespace; where one can't be had, the test skips and says
+so.
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ def test_a_stopped_process(tmp_path: Path, children: list[Child]) -> None:
     states = {child.ask("state", f"short-{number}") for number in range(50)}
     assert states == {"EXPIRED"}
     assert {child.ask("state", f"long-{number}") for number in range(50)} == {"HELD"}
-    passed_ms = (time.monotonic() - alive_s) * 1_000
-    assert 2_900 <= child.metric("now_unix_ms") - before_ms <= passed_ms + LAG_MS_MAX + 50
+    ran_ms = child.metric("now_unix_ms") - before_ms
+    assert 2_900 <= ran_ms <= (time.monotonic() - alive_s) * 1_000 + LAG_MS_MAX
     assert child.metric("clock_alarms") == 0
     assert child.ask("ok")
 
@@ -189,19 +190,18 @@ def test_a_wall_clock_that_is_set(
     child = Child(tmp_path / "shop", **environment)
     children.append(child)
     child.ask("hold", "long", 120_000)
-    alarms = 0
     since_1970_ms = int(time.time() * 1_000)
-    for step_ms in (HOUR_MS, -HOUR_MS, 24 * HOUR_MS, -24 * HOUR_MS, 60_000 - since_1970_ms):
-        child.ask("hold", f"short-{step_ms}", 4_000)
+    steps_ms = (HOUR_MS, -HOUR_MS, 24 * HOUR_MS, -24 * HOUR_MS, 60_000 - since_1970_ms)
+    for alarms, step_ms in enumerate(steps_ms, 1):
         made_s = time.monotonic()
+        child.ask("hold", f"short-{step_ms}", 4_000)
         before_ms = child.metric("now_unix_ms")
         shift.with_suffix(".new").write_text(str(step_ms))
         shift.with_suffix(".new").rename(shift)
         wait_for_drift(child, step_ms)
-        alarms += 1
         assert child.metric("clock_alarms") == alarms
-        if time.monotonic() - made_s < 3.5:
-            assert child.ask("state", f"short-{step_ms}") == "HELD"
+        state = child.ask("state", f"short-{step_ms}")
+        assert state == "HELD" or time.monotonic() - made_s >= 4
         assert child.ask("state", "long") == "HELD"
         passed_ms = child.metric("now_unix_ms") - before_ms
         assert 0 <= passed_ms <= (time.monotonic() - made_s) * 1_000 + LAG_MS_MAX
