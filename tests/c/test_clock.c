@@ -183,7 +183,7 @@ INV_TEST(slewed_forward_by_half_a_percent) {
     CHECK_EQ(metrics.clock_alarms, 1);
     CHECK_EQ(metrics.now_unix_ms, s.clock_ms + 10000);
     inv_env_set_wall_offset(s.env, -HOUR_MS); /* never back, never slower */
-    shop_advance(&s, 100000);
+    for (uint32_t i = 0; i < 100; i++) shop_advance(&s, 1000);
     CHECK_EQ(figures(&s).now_unix_ms, s.clock_ms + 10000);
     CHECK_EQ(figures(&s).clock_slewed_ms, 10000);
     shop_end(&s);

@@ -71,6 +71,7 @@ typedef struct clock_run {
     /* where engine time must stand: at engine_ms when the machine had counted anchor_ms */
     uint64_t engine_ms, anchor_ms;
     uint64_t slewed_ms;  /* and so much later, by correction; as the store says, within its bounds */
+    int64_t lead_ms;     /* the most that the wall clock was ahead since opening */
     uint64_t pending_ms; /* downtime to come when the grace is over */
     uint64_t grace_until_ms;
     uint64_t now_ms;     /* announced last; everything due by then has expired */
@@ -233,6 +234,12 @@ static bool check_lag(clock_run *r) {
     if (m.clock_slewed_ms > (r->options.clock_slew ? ran_ms / 200 : 0))
         return wrong(r, "slewed %" PRIu64 " ms in %" PRIu64, m.clock_slewed_ms, ran_ms);
     r->slewed_ms = m.clock_slewed_ms;
+    /* Up to the wall clock, give or take what is planned before it is looked at again. */
+    int64_t lead_ms = m.clock_drift_ms + (int64_t)m.clock_slewed_ms;
+    if (lead_ms > r->lead_ms) r->lead_ms = lead_ms;
+    if ((int64_t)m.clock_slewed_ms > r->lead_ms + 10)
+        return wrong(r, "slewed %" PRIu64 " ms, the wall clock was never ahead by more than %" PRId64,
+                     m.clock_slewed_ms, r->lead_ms);
     if (m.now_unix_ms != r->now_ms)
         return wrong(r, "time is %" PRIu64 ", not %" PRIu64, m.now_unix_ms, r->now_ms);
     if (m.lag_ms != clock_ms(r) - r->now_ms)
@@ -461,6 +468,7 @@ static bool open_store(clock_run *r) {
     r->frozen_ms = r->anchor_ms - began_ms;
     r->now_ms = r->engine_ms - r->frozen_ms;
     r->slewed_ms = 0;
+    r->lead_ms = 0;
     r->pending_ms = found.downtime_ms;
     r->grace_until_ms = r->engine_ms + options.restart_grace_ms;
     r->alarms = r->departures = found.clock_alarm;
