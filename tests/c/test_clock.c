@@ -170,7 +170,7 @@ INV_TEST(slewed_forward_by_half_a_percent) {
         if (!CHECK_EQ(metrics.now_unix_ms, began_ms + i + i / 200)) break;
         CHECK_EQ(metrics.lag_ms, 0);
     }
-    /* 59.7 s and 298 ms more: the hold is dead 300 ms before the other clock says so, not earlier. */
+    /* 59.7 s and 298 ms more: the hold dies 300 ms before the other clock says so, not earlier. */
     CHECK_EQ(shop_state(&s, "cart"), INV_STATE_HELD);
     shop_advance(&s, 1);
     CHECK_EQ(shop_state(&s, "cart"), INV_STATE_HELD);
@@ -380,6 +380,46 @@ INV_TEST(downtime_of_several_restarts) {
     shop_advance(&s, 1000);
     CHECK_EQ(figures(&s).now_unix_ms, SHOP_START_MS + 46000 + 100000);
     CHECK_EQ(shop_state(&s, "cart"), INV_STATE_EXPIRED);
+    shop_end(&s);
+}
+
+/* Opens a store that was down for a minute and turns it each second, with nothing synced, as often
+ * as `seconds_max` and until the log has no room for another tick. Returns for how many it had.
+ * There is no hold, so that nothing but ticks needs room. */
+static uint32_t fill_with_ticks(shop *s, uint64_t grace_ms, uint32_t seconds_max) {
+    shop_init(s, true);
+    s->options.segment_bytes = 16384;
+    s->options.restart_grace_ms = grace_ms;
+    CHECK_EQ(shop_open(s), INV_OK);
+    inv_store_destroy(s->store);
+    inv_memory_power_cut(s->memory, 0);
+    inv_env_set_clock(s->env, s->clock_ms += TTL_MS);
+    CHECK_EQ(shop_open(s), INV_OK);
+    for (uint32_t i = 0; i < seconds_max; i++) {
+        bool more = false;
+        inv_env_set_clock(s->env, s->clock_ms += 1000);
+        CHECK_EQ(inv_store_advance(s->store, 100, &more), INV_OK);
+        if (more) return i;
+    }
+    return seconds_max;
+}
+
+/* The step of downtime needs a record. Without room it waits, and the caller is told to come again.
+ */
+INV_TEST(downtime_waits_for_room) {
+    static shop s;
+    uint32_t room = fill_with_ticks(&s, HOUR_MS, 3000);
+    REQUIRE(room > 10 && room < 3000);
+    shop_end(&s);
+    REQUIRE_EQ(fill_with_ticks(&s, room * 1000 + 500, room), room);
+    bool more = false;
+    inv_env_set_clock(s.env, s.clock_ms += 500);
+    CHECK_EQ(inv_store_advance(s.store, 100, &more), INV_OK);
+    CHECK(more);
+    CHECK_EQ(figures(&s).now_unix_ms, s.clock_ms - TTL_MS);
+    shop_settle(&s);
+    shop_advance(&s, 0);
+    CHECK_EQ(figures(&s).now_unix_ms, s.clock_ms);
     shop_end(&s);
 }
 

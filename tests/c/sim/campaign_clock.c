@@ -70,7 +70,7 @@ typedef struct clock_run {
 
     /* where engine time must stand: at engine_ms when the machine had counted anchor_ms */
     uint64_t engine_ms, anchor_ms;
-    uint64_t slewed_ms;  /* and so much later, by correction; as the store says, within its bounds */
+    uint64_t slewed_ms;  /* and so much later, by correction; as the store says, within bounds */
     int64_t lead_ms;     /* the most that the wall clock was ahead since opening */
     uint64_t pending_ms; /* downtime to come when the grace is over */
     uint64_t grace_until_ms;
@@ -226,7 +226,7 @@ static bool check_all(clock_run *r) {
     return ok;
 }
 
-/* At any moment: only the timekeeper moves time, and the lag is what the clock has gone on since. */
+/* At any moment: only the timekeeper moves time; the lag is what the clock has gone on since. */
 static bool check_lag(clock_run *r) {
     inv_metrics m = metrics_of(r);
     uint64_t ran_ms = r->clock.counted_us / 1000 - r->anchor_ms;
@@ -238,7 +238,7 @@ static bool check_lag(clock_run *r) {
     int64_t lead_ms = m.clock_drift_ms + (int64_t)m.clock_slewed_ms;
     if (lead_ms > r->lead_ms) r->lead_ms = lead_ms;
     if ((int64_t)m.clock_slewed_ms > r->lead_ms + 10)
-        return wrong(r, "slewed %" PRIu64 " ms, the wall clock was never ahead by more than %" PRId64,
+        return wrong(r, "slewed %" PRIu64 " ms, the wall clock was ahead by at most %" PRId64,
                      m.clock_slewed_ms, r->lead_ms);
     if (m.now_unix_ms != r->now_ms)
         return wrong(r, "time is %" PRIu64 ", not %" PRIu64, m.now_unix_ms, r->now_ms);
@@ -618,7 +618,7 @@ static void begin(clock_run *r, uint64_t seed, campaign_report *report) {
     r->options.id_retention_ms = 365 * (uint64_t)DAY_MS;
     r->options.snapshot_log_bytes = below(r, 2) == 0 ? 6u << 10 : 0;
     r->options.clock_slew = below(r, 4) == 0;
-    /* With correction the end of a grace would have to be known to the millisecond: there is none. */
+    /* With correction the end of a grace would have to be known to the ms: there is none. */
     r->options.restart_grace_ms = r->options.clock_slew ? 0 : below(r, 20000);
     if (below(r, 3) == 0) r->options.downtime_ms_max = below(r, 7200000);
 }
