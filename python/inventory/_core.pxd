@@ -31,6 +31,7 @@ cdef class Handle:
     cdef invcore.inv_store *store          # NULL: not open, or freed
     cdef Memory memory                     # keeps the disk alive
     cdef uint64_t manual_now_unix_ms
+    cdef int64_t manual_wall_offset_ms
     cdef Py_ssize_t inside                 # calls under way; under the GIL
     cdef unsigned long generation
     cdef bint manual
@@ -42,6 +43,7 @@ cdef class Handle:
     cdef int usable(self) except -1
     cdef int leave(self) noexcept
     cdef int run_loop(self, int which) except -1
+    cdef uint64_t manual_wall_unix_ms(self) noexcept
 
 
 cdef class Store:

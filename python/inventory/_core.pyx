@@ -345,6 +345,7 @@ cdef class Handle:
     def open(self, *, bytes path, Memory memory, object clock_unix_ms, int durability,
              uint32_t interval_ms, uint64_t segment_bytes, uint64_t id_retention_ms,
              uint64_t ended_ids_max, uint64_t default_ttl_ms, uint64_t restart_grace_ms,
+             uint64_t downtime_ms_max, bint clock_slew, int64_t wall_offset_ms,
              uint32_t segments_ahead_max, uint64_t snapshot_log_bytes,
              uint64_t consumer_log_bytes_max, bint read_only, uint64_t upto_lsn,
              uint64_t accept_loss_lsn):
@@ -371,6 +372,7 @@ cdef class Handle:
             self.manual = True
             self.manual_now_unix_ms = clock_unix_ms
             invcore.inv_env_use_manual_clock(self.env, self.manual_now_unix_ms)
+            self.set_wall_offset(wall_offset_ms)
         invcore.inv_options_init(&options)
         options.durability = <invcore.inv_durability>durability
         options.interval_ms = interval_ms
@@ -379,6 +381,8 @@ cdef class Handle:
         options.ended_ids_max = ended_ids_max
         options.default_ttl_ms = default_ttl_ms
         options.restart_grace_ms = restart_grace_ms
+        options.downtime_ms_max = downtime_ms_max
+        options.clock_slew = clock_slew
         options.segments_ahead_max = segments_ahead_max
         options.snapshot_log_bytes = snapshot_log_bytes
         options.consumer_log_bytes_max = consumer_log_bytes_max
@@ -473,6 +477,15 @@ cdef class Handle:
             self.inside += 1
             self.leave()
 
+    def set_wall_offset(self, int64_t wall_offset_ms):
+        """Set the wall clock of a manual clock: so far from the time it counts."""
+        self.manual_wall_offset_ms = wall_offset_ms
+        if not self.is_forked() and self.env is not NULL:
+            invcore.inv_env_set_wall_offset(self.env, wall_offset_ms)
+
+    cdef uint64_t manual_wall_unix_ms(self) noexcept:
+        return <uint64_t>max(0, <int64_t>self.manual_now_unix_ms + self.manual_wall_offset_ms)
+
     def advance_to(self, uint64_t now_unix_ms):
         """Move a manual clock, and expire all that is due by then."""
         cdef invcore.inv_result code = invcore.INV_OK
@@ -499,7 +512,8 @@ cdef class Handle:
             found.relogged_bytes,
             found.durable_proven, found.epoch, found.segments_read, found.snapshot_lsn,
             found.snapshot_end_lsn, found.snapshot_bytes, found.snapshots_damaged,
-            found.loss_lsn_end, found.downtime_ms, found.duration_ns,
+            found.loss_lsn_end, found.downtime_ms, found.wall_difference_ms, found.clock_alarm,
+            found.duration_ns,
             _StoreFormat(found.format.major, found.format.minor, found.format.features),
             found.created, found.clean_shutdown,
         )
@@ -762,7 +776,7 @@ cdef class Store:
 
     cdef object new_id_into(self, inv_text *out, invcore.bool *is_uuid, uint8_t *uuid):
         cdef timespec now
-        cdef uint64_t now_unix_ms = self._handle.manual_now_unix_ms
+        cdef uint64_t now_unix_ms = self._handle.manual_wall_unix_ms()
         if not self._handle.manual:
             clock_gettime(CLOCK_REALTIME, &now)
             now_unix_ms = <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
@@ -1512,7 +1526,8 @@ cdef class Store:
             found.lsn_appended, found.lsn_durable, found.commands, found.records, found.groups,
             found.syncs, found.sync_ns_total, found.sync_ns_max, found.reserved_ok, found.refused,
             found.replayed, found.expired, found.ended_ids, found.live_holds, found.now_unix_ms,
-            found.lag_ms, found.id_window_ms, found.segments_ready, found.segment_waits,
+            found.lag_ms, found.id_window_ms, found.clock_drift_ms, found.clock_alarms,
+            found.clock_slewed_ms, found.wall_offset_ms, found.segments_ready, found.segment_waits,
             found.probe_max, found.bytes_in_use, found.snapshots, found.snapshot_failures,
             found.snapshot_lsn, found.snapshot_bytes, found.snapshot_ns, found.consumers,
             found.consumers_cut_off, found.consumer_lag_bytes, found.disk_state,

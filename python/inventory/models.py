@@ -267,7 +267,9 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     durable from ``lsn_end`` to here was given up (``accept_loss_lsn``); 0: nothing.
     ``records_skipped`` are of a later release, of a type that says it need not be understood;
     ``format`` is the file format in force (see :meth:`Inventory.finalize`). ``downtime_ms`` counts
-    against TTLs once the restart grace is over.
+    against TTLs once the restart grace is over. ``wall_difference_ms`` is what the wall clock says
+    has passed since the log ended; ``clock_alarm`` says that it went back by more than 2 s, or that
+    the downtime was above ``downtime_ms_max``: ``downtime_ms`` is what was made of it.
     """
 
     records_replayed: int
@@ -287,6 +289,8 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     snapshots_damaged: int
     loss_lsn_end: int
     downtime_ms: int
+    wall_difference_ms: int
+    clock_alarm: bool
     duration_ns: int
     format: StoreFormat
     created: bool
@@ -343,16 +347,21 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     """Counters and gauges of a store since it was opened.
 
     ``now_unix_ms`` is engine time (the lowest of all stripes), ``lag_ms`` how far it is behind the
-    clock; ``id_window_ms`` is how long ended ids are really known at present. ``snapshot_lsn`` is
-    where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are of
-    the last one taken since opening. ``consumer_lag_bytes`` is what the slowest consumer that is
-    not cut off has not acknowledged; ``consumers_cut_off`` counts since opening.
-    ``disk_state`` is 0 while the log has room, 1 while the disk
-    is full and whatever may be asked again is refused with DiskFull, 2 while every change is;
-    ``disk_full_count`` says how often it left 0 since opening, ``disk_read_only_count`` how often
-    it came to 2, ``disk_recovered_count`` how often it came back to 0. ``reserve_segments`` are the
-    log segments kept for a full disk: 2, but for a while after the first opening and after a full
-    disk.
+    clock; ``id_window_ms`` is how long ended ids are really known at present. ``clock_drift_ms`` is
+    how far the wall clock has moved away from the store's clock since opening, ahead (+) or behind
+    (-), and ``clock_alarms`` how often that grew by more than 2 s (``recovery.clock_alarm`` counts
+    as one); ``clock_slewed_ms`` is what engine time gained by ``clock_slew``. ``wall_offset_ms`` is
+    the wall clock minus engine time: add it to a deadline to show it by the wall. ``snapshot_lsn``
+    is where the newest snapshot begins, 0 without one; ``snapshot_bytes`` and ``snapshot_ns`` are
+    of the last one taken since opening.
+
+    ``consumer_lag_bytes`` is what the slowest consumer that is not cut off has not acknowledged;
+    ``consumers_cut_off`` counts since opening. ``disk_state`` is 0 while the log has room, 1 while
+    the disk is full and whatever may be asked again is refused with DiskFull, 2 while every change
+    is; ``disk_full_count`` says how often it left 0 since opening, ``disk_read_only_count`` how
+    often it came to 2, ``disk_recovered_count`` how often it came back to 0. ``reserve_segments``
+    are the log segments kept for a full disk: 2, but for a while after the first opening and after
+    a full disk.
     """
 
     lsn_appended: int
@@ -372,6 +381,10 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     now_unix_ms: int
     lag_ms: int
     id_window_ms: int
+    clock_drift_ms: int
+    clock_alarms: int
+    clock_slewed_ms: int
+    wall_offset_ms: int
     segments_ready: int
     segment_waits: int
     probe_max: int

@@ -58,6 +58,8 @@ def open(
     ended_ids_max: int = 32 << 20,
     default_ttl_ms: int = 600_000,
     restart_grace_ms: int = 10_000,
+    downtime_ms_max: int = 86_400_000,
+    clock_slew: bool = False,
     snapshot_log_bytes: int = 1 << 30,
     consumer_log_bytes_max: int = 4 << 30,
     strategy: str = "priority",
@@ -83,6 +85,10 @@ def open(
         ended_ids_max: and how many of them at most; 33,554,432.
         default_ttl_ms: of a reserve without ``ttl_ms``, 1 ms to 30 days; 10 min.
         restart_grace_ms: after opening, how long before the downtime counts against TTLs; 10 s.
+        downtime_ms_max: the most that a wall clock is believed about the downtime, 0 to 30 days;
+            24 h. What it says beyond, or that it went back, is reported in ``recovery``.
+        clock_slew: let TTLs run up to 0.5 % faster while the wall clock is ahead of the store's,
+            until it has closed up. Without it the wall clock is compared and reported only.
         snapshot_log_bytes: after so much new log a snapshot is taken, and the log trimmed by it;
             1 GiB, so that opening replays for some seconds at most. 0: only when ``snapshot()`` is
             called.
@@ -137,6 +143,7 @@ def open(
         path=directory if storage is None else None,
         memory=storage,
         clock_unix_ms=clock.now_unix_ms if clock is not None else None,
+        wall_offset_ms=clock._wall_offset_ms if clock is not None else 0,
         durability=_DURABILITY[durability],
         interval_ms=_whole("interval_ms", interval_ms, 10_000),
         segment_bytes=_whole("segment_bytes", segment_bytes, 1 << 30),
@@ -144,6 +151,8 @@ def open(
         ended_ids_max=_whole("ended_ids_max", ended_ids_max),
         default_ttl_ms=_whole("default_ttl_ms", default_ttl_ms),
         restart_grace_ms=_whole("restart_grace_ms", restart_grace_ms),
+        downtime_ms_max=_whole("downtime_ms_max", downtime_ms_max),
+        clock_slew=_flag("clock_slew", clock_slew),
         snapshot_log_bytes=_whole("snapshot_log_bytes", snapshot_log_bytes),
         consumer_log_bytes_max=_whole("consumer_log_bytes_max", consumer_log_bytes_max),
         segments_ahead_max=8 if storage is None else 1,
@@ -510,6 +519,9 @@ class Inventory(BatchStore):
     def _advance_to(self, now_unix_ms: int) -> None:
         if not self._handle.read_only:
             self._handle.advance_to(now_unix_ms)
+
+    def _set_wall_offset(self, wall_offset_ms: int) -> None:
+        self._handle.set_wall_offset(wall_offset_ms)
 
     def _abandon(self) -> None:
         """End as in a crash: calls inside finish, nothing more is synced."""

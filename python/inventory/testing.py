@@ -45,6 +45,7 @@ class ManualClock:
         if not 1 <= start_unix_ms < 1 << 48:
             raise ValueError(f"start_unix_ms is {start_unix_ms}, must be 1 to 2**48 - 1")
         self._now_unix_ms = start_unix_ms
+        self._wall_offset_ms = 0
         self._lock = threading.Lock()
         self._stores: weakref.WeakSet[Inventory] = weakref.WeakSet()
 
@@ -52,6 +53,11 @@ class ManualClock:
     def now_unix_ms(self) -> int:
         """Milliseconds since 1970 by this clock."""
         return self._now_unix_ms
+
+    @property
+    def wall_unix_ms(self) -> int:
+        """What the wall clock beside it shows: the same, until :meth:`step_wall` sets it."""
+        return max(0, self._now_unix_ms + self._wall_offset_ms)
 
     def advance(self, ms: int) -> None:
         """Move the clock forward; return when everything due has expired in every open store on it.
@@ -71,9 +77,39 @@ class ManualClock:
             for store in list(self._stores):
                 store._advance_to(self._now_unix_ms)
 
+    def step_wall(self, ms: int) -> None:
+        """Set the wall clock, as an administrator or NTP does. Time itself stands still.
+
+        Engine time does not follow: what stores do with it is in ``metrics`` (``clock_drift_ms``)
+        and, for one opened afterwards, in ``recovery``.
+
+        Args:
+            ms: how far forward, or (negative) back, but not before 1970.
+
+        Raises:
+            ValueError: before 1970, or beyond 2**48 - 1 ms after it.
+
+        >>> clock = ManualClock(start_unix_ms=1_000_000)
+        >>> with inventory.open(clock=clock) as shop:
+        ...     clock.step_wall(-400_000)
+        ...     clock.advance(1_000)
+        ...     shop.metrics().clock_drift_ms, clock.wall_unix_ms
+        (-400000, 601000)
+        """
+        if not isinstance(ms, int) or isinstance(ms, bool):
+            raise TypeError(f"ms must be int, not {type(ms).__name__}")
+        with self._lock:
+            wall_unix_ms = self._now_unix_ms + self._wall_offset_ms + ms
+            if not 0 <= wall_unix_ms < 1 << 48:
+                raise ValueError(f"the wall clock would show {wall_unix_ms}, 0 to 2**48 - 1 it can")
+            self._wall_offset_ms += ms
+            for store in list(self._stores):
+                store._set_wall_offset(self._wall_offset_ms)
+
     def _watch(self, store: Inventory) -> None:
         with self._lock:
             self._stores.add(store)
+            store._set_wall_offset(self._wall_offset_ms)
             store._advance_to(self._now_unix_ms)
 
     def __repr__(self) -> str:

@@ -137,9 +137,12 @@ INV_MUST_USE inv_result inv_env_use_directory(inv_env *env, const char *path, bo
 /* Store files live in `memory`, shared by every environment that names it. */
 void inv_env_use_memory(inv_env *env, inv_memory *memory);
 
-/* Time stands still at start_unix_ms and moves only by inv_env_set_clock (never backwards). */
+/* Time stands still at start_unix_ms and moves only by inv_env_set_clock (never backwards). The
+ * wall clock of such an environment shows the same, plus wall_offset_ms (at first 0), but never
+ * below 0: a wall clock that somebody set. */
 void inv_env_use_manual_clock(inv_env *env, uint64_t start_unix_ms);
 void inv_env_set_clock(inv_env *env, uint64_t now_unix_ms);
+void inv_env_set_wall_offset(inv_env *env, int64_t wall_offset_ms);
 
 /* A disk in memory: keeps a volatile and a durable image of every 512-byte sector and of every
  * name. power_cut() throws away what was never synced, keeping each unsynced sector and name change
@@ -169,6 +172,8 @@ typedef struct inv_options {
     uint64_t default_ttl_ms;     /* default 10 min */
     uint64_t restart_grace_ms;   /* default 10 s */
     uint64_t downtime_ms_max;    /* clamp of downtime counted against a ttl; default 24 h */
+    bool clock_slew; /* engine time closes up to a wall clock that is ahead, by at most 0.5 %;
+                        default off: it is compared and reported, never followed */
     uint32_t stripe_bits;        /* stripes = 2^bits, 0 to 12; default 12; fixed at creation */
     uint32_t segments_ahead_max; /* prepared segments kept ready, 1 to 8; default 8 */
     uint64_t snapshot_log_bytes; /* of new log after which a snapshot is taken; 0: only when asked
@@ -207,7 +212,10 @@ typedef struct inv_recovery {
     uint64_t snapshot_bytes;
     uint64_t snapshots_damaged; /* newer ones that could not be read */
     uint64_t loss_lsn_end; /* durable history that was given up: [lsn_end, this); 0: none */
-    uint64_t downtime_ms;  /* counted against ttls when the grace is over */
+    uint64_t downtime_ms; /* counted against ttls when the grace is over */
+    int64_t wall_difference_ms; /* what the wall clock says has passed since the log ended; 0 for a
+                                   new store. Clamped, not as it is, it is part of downtime_ms */
+    bool clock_alarm; /* it went back by more than 2 s, or the downtime was above downtime_ms_max */
     uint64_t duration_ns;
     inv_format format;   /* in force */
     bool created;        /* a new store */
@@ -527,6 +535,12 @@ typedef struct inv_metrics {
     uint64_t now_unix_ms;  /* engine time: the lowest of all stripes */
     uint64_t lag_ms;       /* of engine time behind the clock */
     uint64_t id_window_ms; /* effective idempotency window */
+    int64_t clock_drift_ms; /* the wall clock has moved away from the engine's since opening: ahead
+                               (+) or behind (-); compared once a second */
+    uint64_t clock_alarms;  /* times that this grew by more than 2 s; recovery.clock_alarm is one */
+    uint64_t clock_slewed_ms; /* engine time gained by clock_slew since opening */
+    int64_t wall_offset_ms;   /* wall clock minus engine time at the last tick, pending downtime
+                                 taken off: what to add to a deadline to show it by the wall */
     uint64_t segments_ready, segment_waits, probe_max, bytes_in_use;
     uint64_t snapshots, snapshot_failures; /* taken and failed since opening */
     uint64_t snapshot_lsn;                 /* start of the newest; 0: none */

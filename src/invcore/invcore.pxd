@@ -95,6 +95,7 @@ cdef extern from "invcore.h" nogil:
     void inv_env_use_memory(inv_env *env, inv_memory *memory) noexcept
     void inv_env_use_manual_clock(inv_env *env, uint64_t start_unix_ms) noexcept
     void inv_env_set_clock(inv_env *env, uint64_t now_unix_ms) noexcept
+    void inv_env_set_wall_offset(inv_env *env, int64_t wall_offset_ms) noexcept
 
     inv_memory *inv_memory_create() noexcept
     void inv_memory_destroy(inv_memory *memory) noexcept
@@ -119,6 +120,7 @@ cdef extern from "invcore.h" nogil:
         uint64_t default_ttl_ms
         uint64_t restart_grace_ms
         uint64_t downtime_ms_max
+        bool clock_slew
         uint32_t stripe_bits
         uint32_t segments_ahead_max
         uint64_t snapshot_log_bytes
@@ -152,6 +154,8 @@ cdef extern from "invcore.h" nogil:
         uint64_t snapshots_damaged
         uint64_t loss_lsn_end
         uint64_t downtime_ms
+        int64_t wall_difference_ms
+        bool clock_alarm
         uint64_t duration_ns
         inv_format format
         bool created
@@ -393,6 +397,10 @@ cdef extern from "invcore.h" nogil:
         uint64_t now_unix_ms
         uint64_t lag_ms
         uint64_t id_window_ms
+        int64_t clock_drift_ms
+        uint64_t clock_alarms
+        uint64_t clock_slewed_ms
+        int64_t wall_offset_ms
         uint64_t segments_ready
         uint64_t segment_waits
         uint64_t probe_max

@@ -509,6 +509,7 @@ WRONG_OPTIONS: dict[str, dict[str, Any]] = {
     "id_retention_ms": {"id_retention_ms": -1},
     "ended_ids_max": {"ended_ids_max": -1},
     "restart_grace_ms": {"restart_grace_ms": -1},
+    "downtime_ms_max": {"downtime_ms_max": TTL_MS_MAX + 1},
 }
 
 

@@ -282,3 +282,94 @@ def test_a_clock_outlives_its_stores(clock: ManualClock, storage: MemoryStorage)
     clock.advance(1_000)
     with inventory.open(storage=storage, clock=clock) as inv:
         assert inv.receive("TEE", "LON", 1).now_unix_ms <= clock.now_unix_ms
+
+
+# ---- the wall clock beside it --------------------------------------------------------------------
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+@pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS, DAY_MS, -DAY_MS, -1_760_000_000_000])
+def test_no_step_of_the_wall_clock_is_obeyed(
+    inv: Inventory, clock: ManualClock, step_ms: int
+) -> None:
+    hold = inv.reserve("TEE", 4, location="LON", ttl_ms=TTL_MS, reservation_id="cart-1")
+    clock.step_wall(step_ms)
+    clock.advance(TTL_MS - 1)
+    assert promise(inv) == 6
+    metrics = inv.metrics()
+    assert (metrics.clock_drift_ms, metrics.clock_alarms) == (step_ms, 1)
+    assert (metrics.clock_slewed_ms, metrics.lag_ms) == (0, 0)
+    assert metrics.wall_offset_ms == step_ms
+    assert metrics.now_unix_ms + metrics.wall_offset_ms == clock.wall_unix_ms
+    clock.advance(1)
+    assert inv.reservation("cart-1").ended_at_unix_ms == hold.expires_at_unix_ms
+
+
+def test_slewing_is_forward_and_slow(open_store: OpenStore, clock: ManualClock) -> None:
+    inv = open_store(clock_slew=True)
+    start_unix_ms = clock.now_unix_ms
+    clock.step_wall(50)
+    for _ in range(40):
+        clock.advance(1_000)
+    assert inv.metrics().clock_slewed_ms == 50  # 5 ms a second, then no more
+    assert inv.metrics().now_unix_ms == start_unix_ms + 40_000 + 50
+    clock.step_wall(-HOUR_MS)
+    clock.advance(60_000)
+    assert inv.metrics().now_unix_ms == start_unix_ms + 100_000 + 50
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "downtime_ms", "alarm"),
+    [
+        (0, TTL_MS, False),
+        (-1_000, TTL_MS - 1_000, False),
+        (-DAY_MS, 0, True),
+        (DAY_MS - TTL_MS, DAY_MS, False),
+        (DAY_MS, DAY_MS, True),
+    ],
+)
+def test_a_restart_with_another_wall_clock(
+    open_store: OpenStore, clock: ManualClock, step_ms: int, downtime_ms: int, alarm: bool
+) -> None:
+    with open_store() as inv:
+        inv.receive("TEE", "LON", 10)
+        inv.reserve("TEE", 4, ttl_ms=2 * DAY_MS, reservation_id="cart-1")
+    clock.advance(TTL_MS)
+    clock.step_wall(step_ms)
+    inv = open_store()
+    assert inv.recovery.wall_difference_ms == TTL_MS + step_ms
+    assert inv.recovery.downtime_ms == downtime_ms
+    assert inv.recovery.clock_alarm is alarm
+    assert inv.metrics().clock_alarms == alarm
+    clock.advance(10_000)
+    assert inv.reservation("cart-1").state is State.HELD
+    clock.advance(2 * DAY_MS - 10_000 - downtime_ms - 1)
+    assert inv.reservation("cart-1").state is State.HELD
+    clock.advance(1)
+    assert inv.reservation("cart-1").state is State.EXPIRED
+
+
+def test_how_far_the_wall_clock_is_believed(open_store: OpenStore, clock: ManualClock) -> None:
+    open_store().close()
+    clock.advance(TTL_MS)
+    with open_store(downtime_ms_max=1_000) as inv:
+        assert inv.recovery.downtime_ms == 1_000
+        assert inv.recovery.clock_alarm
+
+
+def test_a_wall_clock_has_limits(clock: ManualClock) -> None:
+    with pytest.raises(ValueError, match="wall clock"):
+        clock.step_wall(-clock.now_unix_ms - 1)
+    with pytest.raises(ValueError, match="wall clock"):
+        clock.step_wall(1 << 48)
+    with pytest.raises(TypeError):
+        clock.step_wall(1.0)  # type: ignore[arg-type]
+    clock.step_wall(-clock.now_unix_ms)
+    assert clock.wall_unix_ms == 0
+    with inventory.open(clock=clock) as inv:  # a store made in 1970
+        inv.receive("TEE", "LON", 1)
+        assert inv.reserve("TEE", 1, ttl_ms=1_000).expires_at_unix_ms == 1_000
+        clock.advance(1_000)
+        assert promise(inv) == 1

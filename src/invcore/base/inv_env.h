@@ -27,7 +27,7 @@ typedef struct inv_clock {
     void *context;
     uint64_t (*mono_ms)(void *context);      /* counts suspend; never runs backwards */
     uint64_t (*mono_ns)(void *context);      /* the same clock, for measuring durations */
-    uint64_t (*wall_unix_ms)(void *context); /* may jump; used on opening and in CLOCK_TICK only */
+    uint64_t (*wall_unix_ms)(void *context); /* may jump: a witness, never followed */
 } inv_clock;
 
 /* A mapped log segment. `bytes` may be written by the store anywhere in [0, size). */

@@ -88,8 +88,12 @@ static uint64_t real_mono_ns(void *context) {
     return clock_ns(CLOCK_BOOTTIME);
 }
 static uint64_t real_wall_unix_ms(void *context) {
+    struct timespec now;
     (void)context;
-    return clock_ns(CLOCK_REALTIME) / 1000000ull;
+    int failed = clock_gettime(CLOCK_REALTIME, &now);
+    INV_ASSERT(failed == 0);
+    if (now.tv_sec < 0) return 0; /* a clock set before 1970 */
+    return (uint64_t)now.tv_sec * 1000ull + (uint64_t)now.tv_nsec / 1000000ull;
 }
 
 /* What the monotonic clock of a manual clock shows at its start: far from zero and from any unix
@@ -99,25 +103,34 @@ static uint64_t real_wall_unix_ms(void *context) {
 typedef struct manual_clock {
     uint64_t start_unix_ms;       /* constant */
     _Atomic uint64_t now_unix_ms; /* only grows */
+    _Atomic int64_t wall_offset_ms;
 } manual_clock;
 
-static uint64_t manual_wall_unix_ms(void *context) {
+static uint64_t manual_now_unix_ms(void *context) {
     manual_clock *clock = (manual_clock *)context;
     /* acquire: pairs with the release of inv_env_set_clock; what the caller did before moving the
      * clock is visible to who sees the new time */
     return atomic_load_explicit(&clock->now_unix_ms, memory_order_acquire);
 }
+static uint64_t manual_wall_unix_ms(void *context) {
+    manual_clock *clock = (manual_clock *)context;
+    uint64_t now_ms = manual_now_unix_ms(context);
+    int64_t offset_ms = atomic_load_explicit(&clock->wall_offset_ms, memory_order_relaxed);
+    if (offset_ms < 0 && now_ms < 0 - (uint64_t)offset_ms) return 0;
+    return now_ms + (uint64_t)offset_ms;
+}
 static uint64_t manual_mono_ms(void *context) {
     const manual_clock *clock = (const manual_clock *)context;
-    return manual_wall_unix_ms(context) - clock->start_unix_ms + MANUAL_MONO_START_MS;
+    return manual_now_unix_ms(context) - clock->start_unix_ms + MANUAL_MONO_START_MS;
 }
 static uint64_t manual_mono_ns(void *context) { return manual_mono_ms(context) * 1000000ull; }
 
 void inv_env_use_manual_clock(inv_env *env, uint64_t start_unix_ms) {
     manual_clock *clock = (manual_clock *)env->owned[OWNED_MANUAL_CLOCK];
     if (clock == NULL) clock = (manual_clock *)calloc(1, sizeof *clock);
-    INV_ASSERT(clock != NULL); /* 16 bytes while setting up a test: no result to report it in */
+    INV_ASSERT(clock != NULL); /* 24 bytes while setting up a test: no result to report it in */
     clock->start_unix_ms = start_unix_ms;
+    atomic_store_explicit(&clock->wall_offset_ms, 0, memory_order_relaxed);
     atomic_store_explicit(&clock->now_unix_ms, start_unix_ms, memory_order_release);
     env->owned[OWNED_MANUAL_CLOCK] = clock;
     env->clock = (inv_clock){clock, manual_mono_ms, manual_mono_ns, manual_wall_unix_ms};
@@ -129,11 +142,17 @@ void inv_env_set_clock(inv_env *env, uint64_t now_unix_ms) {
     if (clock == NULL) return;
     uint64_t seen = atomic_load_explicit(&clock->now_unix_ms, memory_order_relaxed);
     while (seen < now_unix_ms) {
-        /* release: pairs with the acquire of manual_wall_unix_ms */
+        /* release: pairs with the acquire of manual_now_unix_ms */
         if (atomic_compare_exchange_weak_explicit(&clock->now_unix_ms, &seen, now_unix_ms,
                                                   memory_order_release, memory_order_relaxed))
             return;
     }
+}
+
+void inv_env_set_wall_offset(inv_env *env, int64_t wall_offset_ms) {
+    manual_clock *clock = (manual_clock *)env->owned[OWNED_MANUAL_CLOCK];
+    if (clock == NULL) return;
+    atomic_store_explicit(&clock->wall_offset_ms, wall_offset_ms, memory_order_relaxed);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */

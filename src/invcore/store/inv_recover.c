@@ -564,19 +564,28 @@ static void report(inv_store *store, const inv_wal_chain *chain, const inv_wal_v
     found->clean_shutdown = chain->exists && chain->state.clean_lsn != 0;
 }
 
-/* Engine time resumes where the log ended; the time since is downtime, clamped, never negative. */
-static void resume_time(inv_store *store, const replay *state, bool exists) {
-    const inv_clock *clock = &store->env->clock;
-    uint64_t wall = clock->wall_unix_ms(clock->context);
-    if (!exists || !state->ticked) {
-        inv_time_start(store, inv_max_u64(state->engine_ms, exists ? 0 : wall), 0, false);
+/* Engine time resumes where the log ended. The time since is downtime: the wall clock is the only
+ * one that can tell, so it is believed within limits, and what is beyond them is said. */
+static void resume_time(inv_store *store, const replay *state) {
+    inv_recovery *found = &store->recovery;
+    inv_drift_begin(store);
+    uint64_t wall = store->drift.wall_start_ms;
+    if (!state->ticked) { /* a new store, or one that never got as far as its first tick */
+        inv_time_start(store, inv_max_u64(state->engine_ms, wall), 0, false);
         return;
     }
     /* What ran between the last tick and the last record is in the engine time already. */
     uint64_t stopped = state->tick.wall_unix_ms + (state->engine_ms - state->tick_ms);
+    found->wall_difference_ms = (int64_t)(wall - stopped);
     uint64_t down = wall > stopped ? wall - stopped : 0;
-    down = inv_min_u64(down + state->tick.downtime_pending_ms, store->options.downtime_ms_max);
-    store->recovery.downtime_ms = down;
+    if (INV_PLANTED(INV_PLANT_DOWNTIME_TRUSTED)) down = wall - stopped;
+    down += state->tick.downtime_pending_ms;
+    found->clock_alarm = found->wall_difference_ms < -INV_CLOCK_ALARM_MS ||
+                         down > store->options.downtime_ms_max;
+    store->drift.alarms += found->clock_alarm;
+    if (!INV_PLANTED(INV_PLANT_DOWNTIME_TRUSTED))
+        down = inv_min_u64(down, store->options.downtime_ms_max);
+    found->downtime_ms = down;
     inv_time_start(store, state->engine_ms, down, true);
     atomic_store_explicit(&store->window_start_ms, state->tick.stale_before_ms,
                           memory_order_relaxed);
@@ -747,7 +756,7 @@ inv_result inv_recover(inv_store *store, inv_error *error) {
     if (result == INV_OK) {
         wal_state.format = store->recovery.format = state.format;
         report(store, &chain, &verdict);
-        resume_time(store, &state, chain.exists);
+        resume_time(store, &state);
     }
     if (result == INV_OK && lossy) result = forget_lost(store, &found, &wal_state, error);
     if (result == INV_OK) result = inv_consumers_load(store, error);

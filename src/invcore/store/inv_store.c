@@ -128,7 +128,8 @@ static inv_result open_in_memory(inv_store *store, inv_error *error) {
     inv_wal_identity *identity = &store->identity;
     if (!env->entropy.fill(env->entropy.context, identity->hash_key, 16))
         return inv_fail(error, INV_IO_ERROR, 0, "no entropy for a new store");
-    identity->created_unix_ms = env->clock.wall_unix_ms(env->clock.context);
+    inv_drift_begin(store);
+    identity->created_unix_ms = store->drift.wall_start_ms;
     identity->stripe_bits = store->options.stripe_bits;
     inv_result result = inv_store_init_parts(store);
     if (result != INV_OK) return inv_fail(error, result, 0, "no memory for the store");
@@ -878,9 +879,7 @@ static void stripe_figures(inv_store *store, inv_metrics *out) {
         inv_lock_give(&stripe->lock);
         lowest = inv_min_u64(lowest, inv_stripe_time(store, i, now));
     }
-    const inv_clock *clock = &store->env->clock;
-    uint64_t clock_ms =
-        store->anchor_engine_ms + (clock->mono_ms(clock->context) - store->anchor_mono_ms);
+    uint64_t clock_ms = inv_time_clock_ms(store);
     out->now_unix_ms = lowest;
     out->lag_ms = clock_ms > lowest ? clock_ms - lowest : 0;
     out->id_window_ms =
@@ -889,9 +888,15 @@ static void stripe_figures(inv_store *store, inv_metrics *out) {
 
 void inv_store_metrics(inv_store *store, inv_metrics *out) {
     inv_wal *wal = &store->wal;
+    const inv_clock *clock = &store->env->clock;
     memset(out, 0, sizeof *out);
     inv_lock_take(&store->time_lock);
     stripe_figures(store, out);
+    out->clock_drift_ms = store->drift.drift_ms;
+    out->clock_alarms = store->drift.alarms;
+    out->clock_slewed_ms = inv_drift_slewed_ms(&store->drift, clock->mono_ms(clock->context));
+    out->wall_offset_ms =
+        (int64_t)atomic_load_explicit(&store->wall_offset_ms, memory_order_relaxed);
     inv_lock_give(&store->time_lock);
     out->lsn_appended = atomic_load_explicit(&wal->tail, memory_order_acquire);
     out->lsn_durable = inv_wal_durable(wal);

@@ -2,16 +2,21 @@
  *
  * inv_store.h: the composition, private to this floor. Here the parts meet:
  *
- *   command -> [ rules ] -> effects -> claim log range -> apply -> publish -> (group commit) ->
- * reply inv_judge.c  inv_effect  inv_wal_claim     inv_apply.c         flusher
+ *     command -> rules -> effects -> claim log range -> apply -> publish -> (group commit) -> reply
  *
- *   inv_store.c    open, close, loops, reads, names, metrics
- *   inv_run.c      a run of up to 32 commands: credit, locks, one record; the only lock holder
- * beside time inv_job.c      a command's form: limits, texts, keys; before any lock inv_judge.c
- * what a command means: decides and, if it may, applies inv_apply.c    effects to state: the one
- * piece of code that live commands and replay share inv_time.c     expiry, clock ticks, forgetting
- * ended ids inv_recover.c  opening, with inv_replay.h    inv_check.c  proof    inv_walk.c  everything
- * there is, in pieces inv_events.c  the log as events, with inv_consumers.c
+ *     inv_store.c      open, close, loops, reads, names, metrics
+ *     inv_run.c        a run of up to 32 commands: credit, locks, one record; the only lock holder
+ *                      beside time
+ *     inv_job.c        a command's form: limits, texts, keys; before any lock
+ *     inv_judge*.c     what a command means: decides and, if it may, applies
+ *     inv_apply.c      effects to state: the one piece of code that live commands and replay share
+ *     inv_batch*.c     arrays of commands, in numpy's columns
+ *     inv_time.c       expiry, clock ticks, forgetting ended ids
+ *     inv_drift.c      the wall clock, compared and reported
+ *     inv_recover.c    opening, with inv_replay*.c
+ *     inv_snapshot*.c  the state in a file, and the log trimmed by it
+ *     inv_events.c     the log as events, with inv_consumers.c
+ *     inv_check.c      proof; inv_walk.c everything there is, in pieces; inv_pack.c memory given back
  *
  * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index
  * shard (a run of a batch: all of its shards, ascending), then the log tail. Nothing is interned
@@ -138,6 +143,18 @@ typedef struct inv_ended_mark { /* at some tick: ids ended until then have at mo
     uint64_t ended_total; /* since the store was opened, forgotten ones included */
 } inv_ended_mark;
 
+#define INV_CLOCK_ALARM_MS 2000 /* what the wall clock may differ by before it is worth an alarm */
+typedef struct inv_drift { /* inv_drift.c; under time_lock */
+    uint64_t mono_start_ms, wall_start_ms; /* both clocks when the store was opened */
+    uint64_t looked_ms;  /* mono clock of the last comparison */
+    int64_t drift_ms;    /* at it: wall clock ahead (+) or behind (-) since opening */
+    int64_t alarmed_ms;  /* the drift that the last alarm was about, or nearer to zero */
+    uint64_t alarms;     /* since opening */
+    uint64_t slewed_ms;  /* engine time gained by correction, the plan in force not included */
+    uint64_t slew_ms;    /* the plan: so much is to be gained ... */
+    uint64_t slew_from_ms; /* ... from this mono time on, 1 ms every 200 */
+} inv_drift;
+
 typedef struct inv_store {
     inv_env *env;
     inv_options options;
@@ -162,7 +179,8 @@ typedef struct inv_store {
     _Atomic uint64_t ids_lsn; /* lsn of the last tick that forgot some: observed by "unknown" */
     uint64_t forgotten_lsn;   /* timekeeper */
     inv_lock time_lock;       /* one advance at a time; guards the fields below */
-    uint64_t anchor_engine_ms, anchor_mono_ms; /* T = anchor_engine + (mono - anchor_mono) */
+    uint64_t anchor_engine_ms, anchor_mono_ms; /* T = anchor_engine + (mono - anchor_mono) + slew */
+    inv_drift drift;
     uint64_t grace_until_ms, downtime_pending_ms;
     uint64_t tick_last_ms, tick_last_tail;
     inv_effect_tick tick_last;
@@ -303,7 +321,10 @@ uint8_t inv_state_of(const inv_hold_line *lines, uint32_t line_count, uint8_t en
 
 /* ---- inv_time.c
  * ------------------------------------------------------------------------------------- */
+/* Engine time begins to run, from the moment of inv_drift_begin. */
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace);
+/* What T would be if it were announced now: where the clock stands. Under time_lock. */
+uint64_t inv_time_clock_ms(const inv_store *store);
 /* Logs a tick at engine time now_ms; the caller holds time_lock (or is alone). */
 INV_MUST_USE inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now_ms,
                                       uint64_t downtime_pending_ms);
@@ -312,6 +333,17 @@ INV_MUST_USE inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t
 void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn);
 /* Remembers, at the tick that ends at lsn, how many ids have ended so far. */
 void inv_mark_ended(inv_store *store, uint64_t lsn, uint64_t now_ms);
+
+/* ---- inv_drift.c
+ * ------------------------------------------------------------------------------------ */
+/* Both clocks at one moment. False: it can't be had, the two readings may be far apart. */
+bool inv_drift_read(const inv_clock *clock, uint64_t *out_mono_ms, uint64_t *out_wall_ms);
+/* Reads both clocks, once, on opening: the moment from which time runs and drift is counted. */
+void inv_drift_begin(inv_store *store);
+/* Compares them if a second has passed, and plans the correction until the next comparison. */
+void inv_drift_look(inv_store *store);
+/* Engine time gained by correction up to mono_ms. */
+uint64_t inv_drift_slewed_ms(const inv_drift *drift, uint64_t mono_ms);
 
 /* ---- inv_pack.c
  * ------------------------------------------------------------------------------------- */

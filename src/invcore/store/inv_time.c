@@ -3,8 +3,9 @@
  * inv_time.c: time moves here and nowhere else. One step (inv_store_advance): announce T, expire
  * what is due stripe by stripe, log a tick each second.
  *
- * T runs with the monotonic clock from an anchor set on opening. After a restart it resumes at the
- * last logged time; the downtime is added in one step when the grace is over.
+ * T runs with the monotonic clock from an anchor set on opening; what the wall clock does meanwhile
+ * is looked at (inv_drift.c), not obeyed. After a restart T resumes at the last logged time; the
+ * downtime, all that the wall clock is asked for, is added in one step when the grace is over.
  *
  * EXPIRY. A stripe with something due is locked, up to 64 holds are taken from its wheel, the
  * stripes of their lines are locked too (all are higher: home is the lowest), one record is
@@ -24,16 +25,28 @@
 #define FORGET_ROUNDS 16u  /* ids of each in one lock hold */
 
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace) {
-    const inv_clock *clock = &store->env->clock;
     store->anchor_engine_ms = engine_ms;
-    store->anchor_mono_ms = clock->mono_ms(clock->context);
+    store->anchor_mono_ms = store->drift.mono_start_ms;
     store->downtime_pending_ms = downtime_ms;
     store->grace_until_ms = engine_ms + (grace ? store->options.restart_grace_ms : 0);
     store->tick_last_ms = engine_ms;
     atomic_store_explicit(&store->now_ms, engine_ms, memory_order_release);
     atomic_store_explicit(&store->wall_offset_ms,
-                          clock->wall_unix_ms(clock->context) - engine_ms - downtime_ms,
+                          store->drift.wall_start_ms - engine_ms - downtime_ms,
                           memory_order_relaxed);
+}
+
+static uint64_t clock_at(const inv_store *store, uint64_t mono_ms) {
+    return store->anchor_engine_ms + (mono_ms - store->anchor_mono_ms) +
+           inv_drift_slewed_ms(&store->drift, mono_ms);
+}
+
+uint64_t inv_time_clock_ms(const inv_store *store) {
+    const inv_clock *clock = &store->env->clock;
+    if (INV_PLANTED(INV_PLANT_EXPIRY_BY_WALL))
+        return store->anchor_engine_ms +
+               (clock->wall_unix_ms(clock->context) - store->drift.wall_start_ms);
+    return clock_at(store, clock->mono_ms(clock->context));
 }
 
 /* ---- forgetting
@@ -227,16 +240,27 @@ static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *t
     tick->stale_before_ms = stale_before;
 }
 
+/* The wall clock when engine time was `now`, which was announced some time ago: what has passed
+ * since is in no record yet, so a restart must find it as downtime. `now` has pending_ms to come;
+ * the anchor, until the step is logged, still has all of it to come. */
+static uint64_t wall_at(const inv_store *store, uint64_t now, uint64_t pending_ms) {
+    uint64_t mono_ms, wall_ms;
+    bool together = inv_drift_read(&store->env->clock, &mono_ms, &wall_ms);
+    uint64_t clock_ms = clock_at(store, mono_ms) + store->downtime_pending_ms;
+    uint64_t since_ms = clock_ms > now + pending_ms ? clock_ms - now - pending_ms : 0;
+    if (!together) return wall_ms; /* less downtime, never more */
+    return wall_ms - inv_min_u64(wall_ms, since_ms);
+}
+
 inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now,
                          uint64_t downtime_pending_ms) {
     inv_run *run = inv_run_of(store, lane);
-    const inv_clock *clock = &store->env->clock;
     uint64_t credit = inv_wal_record_bytes(INV_WAL_CHANGES_PREFIX_BYTES + INV_EFFECT_HEADER_BYTES +
                                            INV_EFFECT_TICK_BYTES + 8);
     inv_result result =
         run == NULL ? INV_NO_MEMORY : inv_wal_credit_take(&store->wal, credit, INV_WAL_FREEING);
     if (result != INV_OK) return result;
-    inv_effect_tick tick = {.wall_unix_ms = clock->wall_unix_ms(clock->context),
+    inv_effect_tick tick = {.wall_unix_ms = wall_at(store, now, downtime_pending_ms),
                             .downtime_pending_ms = downtime_pending_ms};
     decide_forgetting(store, now, &tick);
     uint8_t blob[INV_EFFECT_TICK_BYTES];
@@ -367,15 +391,18 @@ static inv_result expire_some(inv_store *store, inv_run *run, uint32_t home, uin
     return INV_OK;
 }
 
-static uint64_t announce(inv_store *store, inv_lane *lane) {
-    const inv_clock *clock = &store->env->clock;
-    uint64_t mono = clock->mono_ms(clock->context);
-    uint64_t now = store->anchor_engine_ms + (mono - store->anchor_mono_ms);
+/* *out_more: the downtime is due, but the log had no room for it. */
+static uint64_t announce(inv_store *store, inv_lane *lane, bool *out_more) {
+    inv_drift_look(store);
+    uint64_t now = inv_time_clock_ms(store);
     if (store->downtime_pending_ms > 0 && now >= store->grace_until_ms) {
         /* The step is in the log before anybody sees it: no later record may carry the new time
          * while the last tick still says that the downtime is pending. Without credit it waits. */
         uint64_t stepped = now + store->downtime_pending_ms;
-        if (store->options.read_only || inv_time_tick(store, lane, stepped, 0) == INV_OK) {
+        inv_result result =
+            store->options.read_only ? INV_OK : inv_time_tick(store, lane, stepped, 0);
+        if (result == INV_BUSY) *out_more = true;
+        if (result == INV_OK) {
             store->anchor_engine_ms += store->downtime_pending_ms;
             store->downtime_pending_ms = 0;
             now = stepped;
@@ -434,7 +461,7 @@ inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max, bool *
     *out_more = false;
     if (!inv_store_enter(store, &lane, &result)) return result;
     inv_lock_take(&store->time_lock);
-    uint64_t now = announce(store, lane);
+    uint64_t now = announce(store, lane, out_more);
     result = sweep(store, lane, now, expire_count_max, out_more);
     bool active =
         atomic_load_explicit(&store->wal.tail, memory_order_relaxed) != store->tick_last_tail ||

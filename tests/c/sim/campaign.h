@@ -56,6 +56,9 @@ void campaign_io_errors(const campaign_options *options, campaign_report *report
 void campaign_no_memory(const campaign_options *options, campaign_report *report);
 void campaign_disk_full(const campaign_options *options, campaign_report *report);
 
+/* Campaign 17: what clocks do, while running and across restarts. `states` are seeds. */
+void campaign_clock(const campaign_options *options, campaign_report *report);
+
 /* Helpers shared by the mains. */
 void campaign_options_read(campaign_options *options, int argc, char **argv);
 double campaign_now_seconds(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * planted_log.c: proof that the fault campaigns can fail. Each bug of the log is planted in turn
- * and the campaign that is there to find it must report a violation; with no bug planted the same
- * campaigns, of the same size, must report none.
+ * planted_log.c: proof that the fault campaigns can fail. Each bug of log and time is planted in
+ * turn and the campaign that is there to find it must report a violation; with no bug planted the
+ * same campaigns, of the same size, must report none.
  *
  * Each run is a process of its own: a planted bug may well trip an assertion of the core, which
  * ends the process. That counts as caught, and the line says so.
@@ -46,10 +46,13 @@ static const planted list[] = {
      10000},
     {INV_PLANT_SNAPSHOT_NO_SETTLE, "a snapshot of what is not durable", campaign_crash, "crash",
      30000},
+    {INV_PLANT_EXPIRY_BY_WALL, "expiry by wall clock", campaign_clock, "clocks", 100},
+    {INV_PLANT_DOWNTIME_TRUSTED, "downtime not clamped", campaign_clock, "clocks", 100},
     {INV_PLANT_NONE, "nothing", campaign_crash, "crash", 10000},
     {INV_PLANT_NONE, "nothing", campaign_io_errors, "io errors", 0},
     {INV_PLANT_NONE, "nothing", campaign_disk_full, "full disk", 0},
     {INV_PLANT_NONE, "nothing", campaign_corrupt_bytes, "damaged bytes", 60000},
+    {INV_PLANT_NONE, "nothing", campaign_clock, "clocks", 100},
 };
 
 static void child(const planted *plan, uint64_t seed, int pipe_out) {

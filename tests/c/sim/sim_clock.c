@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sim_clock.c: campaign 17, clocks that are set, drift, stop and begin anew. One seed is one life of
+ * a store; `sim_clock --states 50000` is the long run, `sim_clock --seed N --states 1` repeats one.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "campaign.h"
+
+int main(int argc, char **argv) {
+    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 1000};
+    campaign_report report;
+    campaign_options_read(&options, argc, argv);
+    campaign_clock(&options, &report);
+    printf("%" PRIu64 " seeds, %" PRIu64 " commands, %" PRIu64 " restarts, %" PRIu64
+           " events of the wall clock, %" PRIu64 " freezes inside a call, %" PRIu64
+           " holds looked at, %" PRIu64 " expired\n",
+           report.scenarios, report.commands, report.generations, report.trials, report.injected,
+           report.states, report.expired);
+    bool ok = campaign_verdict("clocks", &report);
+    return campaign_finish(ok, !ok);
+}
