@@ -131,7 +131,7 @@ int inv_judge_stock(inv_run *run, inv_job *job) {
     stock_body(job);
     if (job->has_op) {
         int code = inv_known_op(run, job, kind, &op);
-        if (code == INV_NEED_STRIPES) return code;
+        if (code == INV_NEED_STRIPES || code == INV_STALE_ID) return code;
         if (op != 0) {
             uint64_t lsn = job->reply->lsn;
             answer_stock(run, job, line);
