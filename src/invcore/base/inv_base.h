@@ -52,7 +52,22 @@ typedef enum inv_plant {
     INV_PLANT_SNAPSHOT_FLOORS,     /* replay onto a snapshot applies what is in it already */
     INV_PLANT_SNAPSHOT_FORGETS,    /* ids are forgotten while stripes are copied */
     INV_PLANT_SNAPSHOT_NO_SETTLE,  /* a snapshot does not wait for the log to be durable */
-    INV_PLANT_SNAPSHOT_TRIM_ALL    /* the log is trimmed by the newest snapshot, not the older */
+    INV_PLANT_SNAPSHOT_TRIM_ALL,   /* the log is trimmed by the newest snapshot, not the older */
+    INV_PLANT_NO_DIRECTORY_SYNC,   /* a segment's new name is not made durable */
+    INV_PLANT_EPOCH_UNSAVED,       /* the epoch is used before STATE has it */
+    INV_PLANT_EPOCH_SAME,          /* lsns are given out again under the old epoch ... */
+    INV_PLANT_HINT_AHEAD,          /* a record calls durable what is not */
+    INV_PLANT_HINT_IN_STATE,       /* the hint is written, unsynced, into STATE's slots */
+    INV_PLANT_READ_NO_WAIT,        /* the lsn of an availability is 0 */
+    INV_PLANT_SEGMENT_END,         /* off by one: no room is left for a SEAL */
+    INV_PLANT_SNAPSHOT_START,      /* replay onto a snapshot compares where a record starts */
+    INV_PLANT_TOMBSTONE_EARLY,     /* ended ids go before the published window is over */
+    INV_PLANT_OP_ID_LOST,          /* what an op_id did comes back without it */
+    INV_PLANT_OP_ID_NEVER_STALE,   /* a forgotten op_id of version 7 acts again */
+    INV_PLANT_OP_ID_LEFT,          /* a call refused for want of memory leaves its op_id behind */
+    INV_PLANT_NOT_ARMED,           /* after opening, holds never expire */
+    INV_PLANT_SNAPSHOT_GIVES_UP,   /* after a failure no snapshot is tried again */
+    INV_PLANT_CART_IN_PIECES       /* a cart's rows become visible one by one */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS

@@ -152,7 +152,7 @@ int inv_judge_stock(inv_run *run, inv_job *job) {
     if (result != INV_OK) return result == INV_BUSY ? INV_NEED_STRIPES : (int)result;
     result = open_row(run, job, &reference);
     if (result != INV_OK) {
-        inv_close_op(run, job, line->stripe, op);
+        if (!INV_PLANTED(INV_PLANT_OP_ID_LEFT)) inv_close_op(run, job, line->stripe, op);
         return result;
     }
     if (line->place == INV_NUMBER_NONE) inv_judge_add_sku(run, job, line);

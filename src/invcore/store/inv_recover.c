@@ -204,6 +204,7 @@ static bool arm_again(void *argument, inv_ref ref, inv_hold *hold) {
     arming *state = argument;
     inv_store *store = state->store;
     if (hold->state != INV_STATE_HELD || (hold->kind & INV_HOLD_OP)) return true;
+    if (INV_PLANTED(INV_PLANT_NOT_ARMED)) return true;
     inv_wheel_add(store->stripes[state->stripe].wheel, &store->pool, ref);
     return true;
 }
@@ -358,7 +359,8 @@ static inv_result claim_epoch(inv_store *store, const inv_wal_chain *chain, inv_
     state->identity = store->identity;
     if (chain->link_count > 0)
         state->epoch = inv_max_u64(state->epoch, chain->links[chain->link_count - 1].header.epoch);
-    state->epoch++;
+    if (!INV_PLANTED(INV_PLANT_EPOCH_SAME) || state->epoch == 0) state->epoch++;
+    if (INV_PLANTED(INV_PLANT_EPOCH_UNSAVED)) return INV_OK;
     state->sequence++;
     state->clean_lsn = 0;
     inv_wal_encode_state(slot, state);

@@ -25,6 +25,7 @@
 
 #define CLIENT_COUNT 6u
 #define STEP_COUNT 150u
+#define STEADY_STEP_COUNT 600u /* of a seed whose process lives long enough to fill segments */
 #define OPEN_TRIES_MAX 12u
 #define LIVENESS_ROUNDS_MAX 24u
 #define SNAPSHOT_ROUNDS_MAX 120u
@@ -48,6 +49,8 @@ typedef struct engine {
     uint64_t chance; /* of faults: apart from what the clients do */
     uint32_t storage_one_in, memory_one_in; /* calls that fail; 0: none */
     bool faults; /* the safety phase */
+    bool steady; /* hardly ever restarted */
+    uint64_t epoch; /* of the last opening */
     inv_allocator real;
     int64_t bytes_out; /* given and not yet taken back */
 } engine;
@@ -126,6 +129,9 @@ static bool check_opened(engine *e, bool failed_before) {
     world *w = &e->w;
     inv_recovery recovery;
     inv_store_recovery(w->store, &recovery);
+    if (recovery.epoch <= e->epoch)
+        return world_problem(w, "epoch %" PRIu64 " after %" PRIu64, recovery.epoch, e->epoch);
+    e->epoch = recovery.epoch;
     if (recovery.created && w->change_count > 1)
         return world_problem(w, "a store with a history was created anew");
     if (recovery.created) return true;
@@ -344,6 +350,7 @@ static bool step(engine *e) {
         inv_memory_set_capacity(w->memory, world_chance(&e->chance, 2) ? 0 : disk_room(e));
         return true;
     }
+    if (e->steady && !world_chance(&e->chance, 20)) return true;
     return restart(e, (ending)world_below(&e->chance, 3));
 }
 
@@ -427,7 +434,8 @@ static uint64_t fingerprint(const world *w) {
 static void draw_faults(engine *e) {
     static const uint32_t storage[] = {0, 400, 120, 40};
     static const uint32_t memory[] = {0, 0, 300, 60};
-    e->storage_one_in = storage[world_below(&e->chance, 4)];
+    e->steady = world_chance(&e->chance, 5);
+    e->storage_one_in = e->steady ? 0 : storage[world_below(&e->chance, 4)];
     e->memory_one_in = memory[world_below(&e->chance, 4)];
     if (e->memory_one_in == 0) return; /* a counted allocator keeps recovery on one thread */
     e->w.allocator = (inv_allocator){.context = e, .alloc = fail_or_alloc, .free = give_back};
@@ -440,7 +448,7 @@ static bool live(engine *e) {
     e->faults = true;
     w->allow_busy = true;
     bool ok = true;
-    for (uint32_t i = 0; ok && i < STEP_COUNT; i++) {
+    for (uint32_t i = 0; ok && i < (e->steady ? STEADY_STEP_COUNT : STEP_COUNT); i++) {
         ok = step(e);
         if (ok && i % 25 == 24) ok = compare(e, "with faults");
     }
