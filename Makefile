@@ -95,7 +95,7 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	done
 
 # Campaigns of one thread, where a race detector finds nothing, and one that races on purpose.
-NOT_RACED := ^(sim_.*|planted_(log|race|model|snapshot))$$
+NOT_RACED := ^(sim_.*|fuzz_.*|planted_(log|race|model|snapshot))$$
 
 # Warnings are no errors here: instrumented code makes gcc warn about things it put in itself.
 sanitize: $(STAMPS)/build ## C tests under address+undefined, then thread sanitizer
