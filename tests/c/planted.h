@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * planted.h: what the programs share that plant bugs: a process of its own for each run, since a bug
- * may hang or trip an assertion of the core (both count as caught), and the line that
+ * planted.h: what the programs share that plant bugs: a process of its own for each run, since a
+ * bug may hang or trip an assertion of the core (both count as caught), and the line that
  * tools/campaign.py reads.
  */
 #ifndef PLANTED_H
@@ -76,8 +76,9 @@ INV_TEST_HELPER bool planted_say(int bug, const char *name, const char *campaign
         printf("%s: nothing planted, campaign %s%s%s, %.1f s\n", ok ? "passed" : "FALSE ALARM",
                campaign, run->found ? ": " : "", run->how, run->seconds);
     else
-        printf("planted: %d %s by %s in %.2f s: %s%s%s\n", bug, run->found ? "caught" : "NOT CAUGHT",
-               campaign, run->seconds, name, run->found ? ": " : "", run->how);
+        printf("planted: %d %s by %s in %.2f s: %s%s%s\n", bug,
+               run->found ? "caught" : "NOT CAUGHT", campaign, run->seconds, name,
+               run->found ? ": " : "", run->how);
     fflush(stdout);
     return ok;
 }

@@ -4,10 +4,10 @@
  * sees a part of one, and everybody gets on.
  *
  * SKUs come in pairs that every cart takes together, one unit each. Stops divide the run into laps:
- * carts are only taken in even ones and only ended in odd ones. So within a lap what is reserved of a
- * SKU moves one way, and a reader that looks at one of a pair and then at the other knows which may
- * be larger: a cart seen at the first is there at the second (taking), one seen gone at the first is
- * gone at the second (ending). Readers also look at whole carts by id.
+ * carts are only taken in even ones and only ended in odd ones. So within a lap what is reserved of
+ * a SKU moves one way, and a reader that looks at one of a pair and then at the other knows which
+ * may be larger: a cart seen at the first is there at the second (taking), one seen gone at the
+ * first is gone at the second (ending). Readers also look at whole carts by id.
  */
 #ifndef RACE_CARTS_H
 #define RACE_CARTS_H
@@ -78,7 +78,8 @@ RACE_HELPER void lap_fill(lap_worker *worker, lap_cart *cart) {
                                                  (uint16_t)worker->all->place, 1);
     }
     for (uint32_t i = cart->line_count - 1; order > 0 && i > 0; i--) {
-        uint32_t j = order == 1 ? (uint32_t)inv_test_rng_below(rng, i + 1) : cart->line_count - 1 - i;
+        uint32_t j = cart->line_count - 1 - i;
+        if (order == 1) j = (uint32_t)inv_test_rng_below(rng, i + 1);
         if (order == 2 && j >= i) break; /* turned round */
         inv_line swapped = worker->lines[i];
         worker->lines[i] = worker->lines[j];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * race_hot.h: campaign 12, many threads on a few rows that never have enough. Every thread keeps its
- * own books of what it was told; nobody adjusts downwards, so at every moment
+ * race_hot.h: campaign 12, many threads on a few rows that never have enough. Every thread keeps
+ * its own books of what it was told; nobody adjusts downwards, so at every moment
  *
  *     on_hand = available + reserved, nothing below 0, reserved <= on_hand
  *     accepted - given back - shipped = reserved        (all threads' books against the rows)

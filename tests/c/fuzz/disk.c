@@ -11,7 +11,7 @@
 
 static bool fill_entropy(void *context, void *buffer, size_t bytes) {
     (void)context;
-    memset(buffer, 0x5A, bytes); /* the same keys each time: inputs mean the same in every process */
+    memset(buffer, 0x5A, bytes); /* the same keys: inputs mean the same in every process */
     return true;
 }
 
@@ -75,8 +75,8 @@ static void use_store(inv_store *store, inv_env *env) {
         inv_command reserve = {.kind = INV_CMD_RESERVE, .id = text_of(id), .lines = lines,
                                .line_count = 1 + i % 2, .ttl_ms = i % 5 == 0 ? 40 : 3600000};
         send(store, &reserve);
-        static const uint8_t ends[] = {INV_CMD_COMMIT, INV_CMD_SHIP, INV_CMD_RELEASE, INV_CMD_CANCEL,
-                                       INV_CMD_EXTEND};
+        static const uint8_t ends[] = {INV_CMD_COMMIT, INV_CMD_SHIP, INV_CMD_RELEASE,
+                                       INV_CMD_CANCEL, INV_CMD_EXTEND};
         inv_command end = {.kind = ends[i % 5], .id = text_of(id), .ttl_ms = 7200000};
         if (i % 4 == 1) {
             end.partial = end.keep_rest = true;

@@ -6,8 +6,8 @@
  *     fuzz_driver.c   a seeded mutator in plain C, in every build: CI has its share with gcc
  *     libFuzzer       cmake -DINV_FUZZ=ON with clang; start it on what `fuzz_x --corpus DIR` writes
  *
- * A target must neither crash nor hang nor grow, whatever the bytes; where it finds a property broken
- * it says so with fuzz_fail. Checksums would keep nearly all mutations out, so inputs of sealed
+ * A target must neither crash nor hang nor grow, whatever the bytes; where it finds a property
+ * broken it says so with fuzz_fail. Checksums would keep nearly all mutations out, so inputs of sealed
  * formats begin with a mode byte: FUZZ_RESEAL has the target make them right again after the
  * mutation, as an attacker or a bug in the writer would.
  */
@@ -48,10 +48,11 @@ const inv_memory *fuzz_disk(bool with_snapshot);
 bool fuzz_last_file(const inv_memory *disk, const char *prefix, char out[INV_FILE_NAME_MAX + 1]);
 
 /* Opens the disk read-only, walks it and reads its log. The store must be refused with a code for
- * what is on a disk, or open; and be in order, unless its checksums were forged: against that they do
- * not guard, and the first broken invariant is reported by inv_store_check. Takes the disk over. */
+ * what is on a disk, or open; and be in order, unless its checksums were forged: against that they
+ * do not guard, and inv_store_check reports what is broken. Takes the disk over. */
 void fuzz_open(inv_memory *disk, bool forged);
 
-inv_env *fuzz_env(inv_memory *disk); /* manual clock, fixed entropy, one thread; NULL: memory mode */
+/* Manual clock, fixed entropy, one thread; NULL: memory mode. */
+inv_env *fuzz_env(inv_memory *disk);
 
 #endif

@@ -117,7 +117,8 @@ static void run_batch(inv_store *store, reader *in) {
     memset(row_ids, 0x40, sizeof row_ids);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t form = take_u8(in);
-        numbers[i] = form < 250 ? (uint32_t)(form % 3) << 12 | form % 4 : (uint32_t)take_bytes(in, 4);
+        numbers[i] = (uint32_t)(form % 3) << 12 | form % 4;
+        if (form >= 250) numbers[i] = (uint32_t)take_bytes(in, 4);
         locations[i] = form % 5 == 0 ? INV_LOCATION_NONE : form % 7;
         qtys[i] = take_qty(in);
         ttls_ms[i] = (uint32_t)take_qty(in) * 100;

@@ -21,7 +21,8 @@ static bool same_text(inv_text a, inv_text b) {
 
 static bool same_id(const inv_effect_id *a, const inv_effect_id *b) {
     if (a->present != b->present || !a->present) return a->present == b->present;
-    return same_text(a->text, b->text) && (a->text.bytes != NULL || memcmp(a->uuid, b->uuid, 16) == 0);
+    if (a->text.bytes != NULL) return same_text(a->text, b->text);
+    return b->text.bytes == NULL && memcmp(a->uuid, b->uuid, 16) == 0;
 }
 
 static bool same_effect(const inv_effect *a, const inv_effect *b) {
@@ -147,7 +148,8 @@ size_t fuzz_make_input(uint64_t *random, uint8_t *out, size_t room) {
                              .reference = INV_NUMBER_NONE,
                              .lines = lines};
         effect.id.present = fuzz_below(random, 4) != 0;
-        if (effect.id.present && fuzz_below(random, 2) == 0) effect.id.text = (inv_text){"cart-1", 6};
+        if (effect.id.present && fuzz_below(random, 2) == 0)
+            effect.id.text = (inv_text){"cart-1", 6};
         effect.op_id.present = fuzz_below(random, 3) == 0;
         if (effect.op_id.present && fuzz_below(random, 2) == 0)
             effect.op_id.text = (inv_text){"op-1", 4};

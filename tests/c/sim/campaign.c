@@ -19,7 +19,8 @@ uint64_t campaign_count_injected(const campaign_report *report) { return report-
 uint64_t campaign_count_scenarios(const campaign_report *report) { return report->scenarios; }
 
 static void usage(const char *program) {
-    fprintf(stderr, "usage: %s [--seed N] [--states N] [--seconds S] [--part NAME] [--full]\n", program);
+    fprintf(stderr, "usage: %s [--seed N] [--states N] [--seconds S] [--part NAME] [--full]\n",
+            program);
     exit(2);
 }
 

@@ -103,8 +103,8 @@ static void begin_life(retry *r, uint32_t key) {
     r->now.keys[key].is_op = chance(r, 3);
     r->serial++;
     if (name->form == ID_TEXT) {
-        name->length = (uint32_t)snprintf((char *)name->bytes, sizeof name->bytes, "T%" PRIu64 "-%u",
-                                          r->serial, key);
+        name->length = (uint32_t)snprintf((char *)name->bytes, sizeof name->bytes,
+                                          "T%" PRIu64 "-%u", r->serial, key);
         return;
     }
     name->length = 16;
@@ -252,8 +252,8 @@ static bool wrong(retry *r, const message *sent, int code, const char *why) {
     const key_fate *fate = &r->now.keys[sent->key];
     static const char *const forms[] = {"v4", "v7", "text"};
     return world_problem(&r->w,
-                         "kind %u under a %s id%s answers %s: %s (known %d, state %u, ended at %" PRIu64
-                         ", born %" PRIu64 ", now %" PRIu64 ")",
+                         "kind %u under a %s id%s answers %s: %s (known %d, state %u, ended at "
+                         "%" PRIu64 ", born %" PRIu64 ", now %" PRIu64 ")",
                          sent->kind, forms[r->names[sent->key].form],
                          sent->by_batch ? " in a batch" : "", inv_result_name(code), why,
                          fate->known, fate->state, fate->ended_ms, r->names[sent->key].born_ms,

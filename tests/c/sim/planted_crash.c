@@ -7,8 +7,8 @@
 #include "campaign.h"
 
 static const campaign_part part = {
-    .name = "crash", .title = "power cuts with two appenders", .unit = "states", .run = campaign_crash,
-    .units = campaign_count_states, .print = campaign_print_crash};
+    .name = "crash", .title = "power cuts with two appenders", .unit = "states",
+    .run = campaign_crash, .units = campaign_count_states, .print = campaign_print_crash};
 
 int main(int argc, char **argv) {
     campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 105000};

@@ -108,7 +108,8 @@ uint32_t world_command_skus(const world *w, const oracle_command *command);
 uint32_t world_stripe_skus(const world *w, uint32_t sku_mask);
 
 /* Sends commands in one call; fills the outcomes of those that were judged and says how many (the
- * others were BUSY, always the last ones, or refused by the world: code in *out_code). The history does not move yet. Any thread. */
+ * others were BUSY, always the last ones, or refused by the world: code in *out_code). The history
+ * does not move yet. Any thread. */
 uint32_t world_call(inv_store *store, const oracle_command *commands, uint32_t count,
                     world_outcome *outcomes, int *out_code);
 
