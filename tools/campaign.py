@@ -97,6 +97,7 @@ KILL = "tests/python/test_kill.py"
 MODEL = "tests/python/test_model.py"
 DISK_FULL = "tests/python/test_disk_full.py"
 
+# fmt: off
 CAMPAIGNS = (
     Campaign(
         1, "model", "random commands against a plain model", "commands", "5 M", "100 M",
@@ -178,7 +179,9 @@ CAMPAIGNS = (
     ),
 )
 
-# Programs that plant one bug after the other, and the campaign or test each of them stands for.
+# fmt: on
+
+# Programs that plant one bug after the other.
 PLANTED_PROGRAMS = ("planted_log", "planted_model", "planted_race", "planted_snapshot")
 
 

@@ -18,7 +18,7 @@ def scaled(count: int) -> int:
 
 
 class Rounds:
-    """Iterates over round numbers: `count` of them, scaled, or as many as INV_TEST_SECONDS allow."""
+    """Round numbers: `count` of them, scaled, or as many as INV_TEST_SECONDS allow."""
 
     def __init__(self, count: int) -> None:
         self.count = scaled(count)

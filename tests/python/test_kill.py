@@ -141,9 +141,9 @@ def check_rows(
     received: dict[str, int] = defaultdict(int)
     for (sku, _), qty in expected.received.items():
         received[sku] += qty
-    for sku, units in received.items():
+    for sku, received_units in received.items():
         answer = inv.availability(sku)
-        assert answer.totals.on_hand == units - shipped_units[sku], sku
+        assert answer.totals.on_hand == received_units - shipped_units[sku], sku
         assert answer.totals.short == 0
         for level in answer.levels:
             _, held, allocated = figures[sku, level.location]

@@ -282,6 +282,8 @@ static bool serve(engine *e) {
         client *sender = senders[outcomes[i].index];
         client_answered(e, sender, &outcomes[i]);
     }
+    /* The disk has room again, but the store learns it when the next segment is prepared. */
+    if (code == INV_DISK_FULL) code = INV_BUSY;
     return take_result(e, (inv_result)code, "a call");
 }
 
@@ -414,6 +416,7 @@ static bool get_well(engine *e) {
     inv_error failure;
     inv_store_failure(w->store, &failure); /* a fault nobody was told of yet */
     if (failure.code != 0 && !restart(e, END_KILL)) return false;
+    if (!take_result(e, inv_store_flush(w->store), "flush") || !world_prepare_all(w)) return false;
     if (!all_are_answered(e) || !time_catches_up(e) || !a_snapshot_is_taken(e)) return false;
     if (!restart(e, END_CLOSE)) return false;
     inv_recovery recovery;
