@@ -13,6 +13,9 @@ WERROR ?= ON
 SANITIZE_SCALE ?= 0.1
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Of `make campaign`: which one (empty: the list), and for how long (90s, 10m or a count of units).
+NAME ?=
+BUDGET ?= 1m
 
 # `bin` first, so that the build finds the venv's cmake, ctest, ninja and cython.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -36,7 +39,7 @@ CTEST := ctest --output-on-failure --no-tests=error -j $(JOBS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test ctest bench bench-smoke lint sanitize wheel clean FORCE
+.PHONY: help demo test ctest campaign planted bench bench-smoke lint sanitize wheel clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +57,14 @@ test: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test ## build and run all tests
 ctest: $(STAMPS)/build ## build and run the C tests only
 	@$(BUILD_C)
 	@$(CTEST) --test-dir build/c
+
+campaign: $(STAMPS)/package $(STAMPS)/test ## run one: NAME=crash BUDGET=10m; without NAME: the list
+	@$(if $(filter-out ledger,$(NAME)),$(BUILD_C) >/dev/null)
+	@$(PY) tools/campaign.py $(NAME) --budget '$(BUDGET)'
+
+planted: $(STAMPS)/build ## plant every known bug: each must be caught by a campaign
+	@$(BUILD_C)
+	@$(PY) tools/campaign.py planted
 
 bench: $(STAMPS)/package $(STAMPS)/bench ## measure, 45 minutes; fewer with BENCH_ARGS="--quick --rounds 1"
 	@$(BUILD_C)
@@ -84,7 +95,7 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	done
 
 # Campaigns of one thread, where a race detector finds nothing, and one that races on purpose.
-NOT_RACED := ^(sim_.*|planted_(format|log|race|model|snapshot))$$
+NOT_RACED := ^(sim_.*|fuzz_.*|planted_(format|log|race|model|snapshot))$$
 
 # Warnings are no errors here: instrumented code makes gcc warn about things it put in itself.
 sanitize: $(STAMPS)/build ## C tests under address+undefined, then thread sanitizer

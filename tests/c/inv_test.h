@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define INV_TEST_SEED_DEFAULT 20240229ull
 #define INV_TEST_PRINTED_MAX 20u /* a check failing in a loop must not bury the first message */
@@ -41,6 +42,7 @@ typedef struct inv_test_state {
     inv_test_case *first, *last; /* in the order of the source */
     uint64_t seed;
     const char *program;
+    const char *filter;             /* part of the names of the tests that run */
     const char *current;            /* name of the test that runs */
     _Atomic uint64_t failure_count; /* failed checks of the current test, from all threads */
     _Atomic bool seed_printed;
@@ -65,8 +67,9 @@ INV_TEST_HELPER void inv_test_register(inv_test_case *test) {
 /* Counts a failure; true if it should still be printed. */
 INV_TEST_HELPER bool inv_test_failed(const char *file, int line) {
     if (!atomic_exchange_explicit(&inv_test_all.seed_printed, true, memory_order_relaxed))
-        fprintf(stderr, "seed %" PRIu64 " (repeat: %s %" PRIu64 ")\n", inv_test_all.seed,
-                inv_test_all.program, inv_test_all.seed);
+        fprintf(stderr, "seed %" PRIu64 " (repeat: %s %" PRIu64 "%s%s)\n", inv_test_all.seed,
+                inv_test_all.program, inv_test_all.seed, inv_test_all.filter[0] != 0 ? " " : "",
+                inv_test_all.filter);
     uint64_t earlier =
         atomic_fetch_add_explicit(&inv_test_all.failure_count, 1, memory_order_relaxed);
     if (earlier >= INV_TEST_PRINTED_MAX) return false;
@@ -153,13 +156,52 @@ INV_TEST_HELPER uint64_t inv_test_scaled(uint64_t count) {
     return scaled < 1 ? 1 : (uint64_t)scaled;
 }
 
+/* ---- campaigns: INV_TEST_SECONDS=600 repeats rounds under new seeds for so long --------------- */
+INV_TEST_HELPER double inv_test_now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+typedef struct inv_test_rounds {
+    uint64_t seed_first;
+    uint64_t wanted, begun;
+    double until_seconds; /* 0: as many as wanted */
+} inv_test_rounds;
+
+INV_TEST_HELPER inv_test_rounds inv_test_rounds_of(uint64_t wanted) {
+    const char *text = getenv("INV_TEST_SECONDS");
+    double seconds = text != NULL ? strtod(text, NULL) : 0;
+    return (inv_test_rounds){.seed_first = inv_test_all.seed,
+                             .wanted = wanted,
+                             .until_seconds = seconds > 0 ? inv_test_now_seconds() + seconds : 0};
+}
+
+/* Begins another round, under a seed of its own; false: enough of them, or one has failed (its
+ * seed is then the one that is named and that repeats it first). */
+INV_TEST_HELPER bool inv_test_again(inv_test_rounds *rounds) {
+    if (atomic_load_explicit(&inv_test_all.failure_count, memory_order_relaxed) > 0) return false;
+    bool over = rounds->until_seconds > 0 ? inv_test_now_seconds() >= rounds->until_seconds
+                                          : rounds->begun >= rounds->wanted;
+    inv_test_all.seed = rounds->seed_first + (over ? 0 : rounds->begun);
+    rounds->begun += !over;
+    return !over;
+}
+
+/* The line that tools/campaign.py counts by. seed_next: the first seed that was not used. */
+INV_TEST_HELPER void inv_test_units(uint64_t count, const char *unit, uint64_t seed_first,
+                                    uint64_t seed_next) {
+    printf("units: %" PRIu64 " %s, seeds %" PRIu64 " to %" PRIu64 "\n", count, unit, seed_first,
+           seed_next - 1);
+}
+
 INV_TEST_HELPER int inv_test_run_all(int argc, char **argv) {
-    const char *filter = argc > 2 ? argv[2] : "";
+    inv_test_all.filter = argc > 2 ? argv[2] : "";
     uint64_t passed = 0, failed = 0;
     inv_test_all.program = argc > 0 ? argv[0] : "test";
     inv_test_all.seed = argc > 1 ? strtoull(argv[1], NULL, 0) : INV_TEST_SEED_DEFAULT;
     for (inv_test_case *test = inv_test_all.first; test != NULL; test = test->next) {
-        if (strstr(test->name, filter) == NULL) continue;
+        if (strstr(test->name, inv_test_all.filter) == NULL) continue;
         inv_test_all.current = test->name;
         atomic_store_explicit(&inv_test_all.failure_count, 0, memory_order_relaxed);
         test->run();

@@ -98,7 +98,9 @@ RACE_HELPER void race_spawn(pthread_t *thread, void *(*run)(void *), void *argum
 RACE_HELPER void race_yield(void *context, int point) {
     (void)context;
     static _Thread_local uint32_t turn;
-    if (point == INV_YIELD_IN_READ && ++turn % 8 == 0) sched_yield();
+    bool eighth = point == INV_YIELD_IN_READ && ++turn % 8 == 0;
+    bool often = point == INV_YIELD_IN_APPLY && ++turn % 64 == 0;
+    if (eighth || often) sched_yield();
 }
 #endif
 

@@ -88,6 +88,34 @@ INV_TEST(an_id_forgotten_for_its_number_stays_stale) {
     shop_end(&s);
 }
 
+/* So does an op_id: the receipt came in twice when its second copy was late enough. */
+INV_TEST(no_effect_under_an_op_id_once_forgotten) {
+    shop_init(&s, true);
+    s.options.id_retention_ms = 5000;
+    CHECK_EQ(shop_open(&s), INV_OK);
+    shop_advance(&s, 1000);
+    inv_line line = shop_line("A", "W", 5);
+    inv_command receive = shop_command(INV_CMD_RECEIVE, NULL, &line, 1);
+    inv_command part = shop_command(INV_CMD_COMMIT, "cart", &line, 1);
+    char ids[2][37];
+    for (uint32_t i = 0; i < 2; i++) uuid_v7(ids[i], s.clock_ms, i);
+    receive.op_id = shop_text(ids[0]);
+    part.op_id = shop_text(ids[1]);
+    part.partial = part.keep_rest = true;
+    CHECK_EQ(shop_do(&s, &receive), INV_OK);
+    CHECK_EQ(shop_receive(&s, "A", "W", 95), INV_OK);
+    CHECK_EQ(shop_reserve(&s, "cart", "A", "W", 20, 3600000), INV_OK);
+    CHECK_EQ(shop_do(&s, &part), INV_OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_EQ(shop_do(&s, &receive), i == 0 ? INV_REPLAYED : INV_STALE_ID);
+        CHECK_EQ(shop_do(&s, &part), i == 0 ? INV_REPLAYED : INV_STALE_ID);
+        if (i == 0) shop_advance(&s, 8000);
+        if (i == 1) shop_reopen(&s, true);
+    }
+    CHECK(shop_figures(&s, "A", "W", 100, 15, 5));
+    shop_end(&s);
+}
+
 /* A located and a free line may take from one line of the hold: once three changes of it, though two
  * were paid for, and with enough lines an abort. */
 INV_TEST(a_part_takes_a_line_in_one_piece) {

@@ -18,6 +18,8 @@
 #define AHEAD_MAX_MS 0xFFFFFFFFull
 #define DAY_MS 86400000ull
 
+#define ROUND_OPERATIONS 1000000u /* of a round, under one seed */
+
 /* Once wheel and model differ nothing more can be learned, and the loops below might not end. */
 #define MUST(condition)                    \
     do {                                   \
@@ -278,14 +280,14 @@ static void random_step(twin *t, step_mix mix) {
     while (twin_take(t, now_ms, work, &used) && roll(8) != 0) continue;
 }
 
-INV_TEST(random_operations) {
-    rng = inv_test_rng_of(1);
-    uint64_t operations_max = inv_test_scaled(5000000);
+/* Rounds under one seed each. Returns the operations that were made. */
+static uint64_t random_round(void) {
     static const uint64_t starts[] = {0, 1, 255, 256, AHEAD_MAX_MS - 1, AHEAD_MAX_MS,
                                       AHEAD_MAX_MS + 1, (1ull << 40) - 300, 1764000000000ull,
                                       (1ull << 60) - 5};
+    rng = inv_test_rng_of(1);
     twin *t = twin_create();
-    while (t->operations < operations_max) {
+    while (t->operations < ROUND_OPERATIONS) {
         uint64_t start_ms = roll(2) ? starts[roll(sizeof(starts) / sizeof(starts[0]))]
                                     : roll((uint64_t)1 << (1 + roll(50)));
         twin_restart(t, start_ms + roll(3));
@@ -299,7 +301,16 @@ INV_TEST(random_operations) {
         (void)twin_drain(t, t->now_ms + AHEAD_MAX_MS);
         wheel_checked(t);
     }
+    uint64_t operations = t->operations;
     twin_destroy(t);
+    return operations;
+}
+
+INV_TEST(random_operations) {
+    inv_test_rounds rounds = inv_test_rounds_of(inv_test_scaled(5));
+    uint64_t operations = 0;
+    while (inv_test_again(&rounds)) operations += random_round();
+    inv_test_units(operations, "operations", rounds.seed_first, rounds.seed_first + rounds.begun);
 }
 
 /* ---- single cases ---------------------------------------------------------------------------- */

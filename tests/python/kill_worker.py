@@ -21,7 +21,7 @@ import numpy as np
 
 import inventory
 
-THREADS = 4
+THREADS = 8
 SKUS = [f"SKU-{number}" for number in range(40)]
 LOCATIONS = ["LON", "PAR", "OSL"]
 BATCH_ROWS = 40  # more than one run of the core

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scale import scaled
+from scale import SEED, Rounds, units
 
 import inventory
 from inventory import State
 
 WORKER = Path(__file__).with_name("kill_worker.py")
-ROUNDS = scaled(50)
+ROUNDS = 50
+ROUNDS_A_STORE = 100  # then a new one: all that it ever promised is compared after each kill
 READY_TIMEOUT_S = 30.0
 SEGMENT_BYTES = 4 << 20  # small: opening writes one full ahead of use
 STATES_AFTER = {
@@ -140,9 +141,9 @@ def check_rows(
     received: dict[str, int] = defaultdict(int)
     for (sku, _), qty in expected.received.items():
         received[sku] += qty
-    for sku, units in received.items():
+    for sku, received_units in received.items():
         answer = inv.availability(sku)
-        assert answer.totals.on_hand == units - shipped_units[sku], sku
+        assert answer.totals.on_hand == received_units - shipped_units[sku], sku
         assert answer.totals.short == 0
         for level in answer.levels:
             _, held, allocated = figures[sku, level.location]
@@ -169,19 +170,26 @@ def run_until_killed(store: Path, ledger: Path, number: int, delay_s: float) -> 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_acknowledged_work_survives_sigkill(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    moments = random.Random(20_170_101)
+    moments = random.Random(SEED)
     expected = Expected()
-    torn_bytes = 0
-    for number in range(ROUNDS):
+    acknowledged = carts = torn_bytes = 0
+    rounds = Rounds(ROUNDS)
+    for number in rounds:
+        if number % ROUNDS_A_STORE == 0:
+            expected = Expected()
+        store = tmp_path / f"store-{number // ROUNDS_A_STORE}"
         ledger = tmp_path / f"ledger-{number}"
-        run_until_killed(store, ledger, number, moments.uniform(0.0, 0.25))
+        before = expected.acknowledged, expected.acknowledged_carts
+        run_until_killed(store, ledger, SEED + number, moments.uniform(0.0, 0.25))
         expected.fold(ledger)
+        acknowledged += expected.acknowledged - before[0]
+        carts += expected.acknowledged_carts - before[1]
         with inventory.open(store, durability="durable", segment_bytes=SEGMENT_BYTES) as inv:
             torn_bytes += inv.recovery.torn_bytes_dropped
             check(inv, expected)
-    assert expected.acknowledged > ROUNDS, "the workers did next to nothing"
+    assert acknowledged > rounds.begun, "the workers did next to nothing"
     print(
-        f"{ROUNDS} kills: {expected.acknowledged:,} acknowledged calls, "
-        f"{expected.acknowledged_carts:,} carts, {torn_bytes:,} torn bytes; none lost"
+        f"{rounds.begun} kills: {acknowledged:,} acknowledged calls, "
+        f"{carts:,} carts, {torn_bytes:,} torn bytes; none lost"
     )
+    units(rounds.begun, "kills", rounds.begun)

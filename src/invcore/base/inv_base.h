@@ -57,7 +57,22 @@ typedef enum inv_plant {
     INV_PLANT_NEXT_FORMAT,         /* no bug: this is the next release, which knows one format more */
     INV_PLANT_GATE_UNCHECKED,      /* a gate to a format nobody here knows is passed */
     INV_PLANT_EXPIRY_BY_WALL,      /* engine time runs with the wall clock */
-    INV_PLANT_DOWNTIME_TRUSTED     /* the wall clock's word for the downtime is not clamped */
+    INV_PLANT_DOWNTIME_TRUSTED,    /* the wall clock's word for the downtime is not clamped */
+    INV_PLANT_NO_DIRECTORY_SYNC,   /* a segment's new name is not made durable */
+    INV_PLANT_EPOCH_UNSAVED,       /* the epoch is used before STATE has it */
+    INV_PLANT_EPOCH_SAME,          /* lsns are given out again under the old epoch ... */
+    INV_PLANT_HINT_AHEAD,          /* a record calls durable what is not */
+    INV_PLANT_HINT_IN_STATE,       /* the hint is written, unsynced, into STATE's slots */
+    INV_PLANT_READ_NO_WAIT,        /* the lsn of an availability is 0 */
+    INV_PLANT_SEGMENT_END,         /* off by one: no room is left for a SEAL */
+    INV_PLANT_SNAPSHOT_START,      /* replay onto a snapshot compares where a record starts */
+    INV_PLANT_TOMBSTONE_EARLY,     /* ended ids go before the published window is over */
+    INV_PLANT_OP_ID_LOST,          /* what an op_id did comes back without it */
+    INV_PLANT_OP_ID_NEVER_STALE,   /* a forgotten op_id of version 7 acts again */
+    INV_PLANT_OP_ID_LEFT,          /* a call refused for want of memory leaves its op_id behind */
+    INV_PLANT_NOT_ARMED,           /* after opening, holds never expire */
+    INV_PLANT_SNAPSHOT_GIVES_UP,   /* after a failure no snapshot is tried again */
+    INV_PLANT_CART_IN_PIECES       /* a cart's rows become visible one by one */
 } inv_plant;
 
 #ifdef INV_PLANTED_BUGS

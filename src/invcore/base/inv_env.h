@@ -161,7 +161,8 @@ enum {
     INV_YIELD_BEFORE_PUBLISH,  /* flusher: synced, durable lsn not yet published */
     INV_YIELD_IN_ROTATION,     /* appender: segment sealed, next one not yet current */
     INV_YIELD_IN_LOCKING,      /* run: one stripe lock taken, the next not yet */
-    INV_YIELD_IN_READ          /* seqlock reader: row read, lsn and sequence not yet */
+    INV_YIELD_IN_READ,         /* seqlock reader: row read, lsn and sequence not yet */
+    INV_YIELD_IN_APPLY         /* run: one row of a cart changed, the next not yet */
 };
 
 /* Storage in memory (inv_env_mem.c), beyond the public inv_memory_* calls, for the simulator.

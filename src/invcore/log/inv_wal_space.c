@@ -104,7 +104,8 @@ static inv_result promote(inv_wal *wal, const inv_wal_segment_header *header, co
     if (result != INV_OK) return result;
     result = storage->rename(storage->context, source, name, error);
     *out_full = result == INV_DISK_FULL;
-    if (result == INV_OK) result = storage->sync_directory(storage->context, error);
+    if (result == INV_OK && !INV_PLANTED(INV_PLANT_NO_DIRECTORY_SYNC))
+        result = storage->sync_directory(storage->context, error);
     if (result == INV_OK) result = inv_wal_write_state(wal, header->number, 0, error);
     return result;
 }

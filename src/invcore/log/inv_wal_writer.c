@@ -328,6 +328,7 @@ uint64_t inv_wal_claim(inv_wal *wal, inv_lane *lane, uint64_t payload_bytes) {
         uint64_t end = start + need;
         bool fits = end == segment->limit ||
                     (end < segment->limit && segment->limit - end >= INV_WAL_RECORD_HEADER_BYTES);
+        if (INV_PLANTED(INV_PLANT_SEGMENT_END)) fits = end <= segment->limit;
         if (!fits) end = segment->limit;
         if (!atomic_compare_exchange_strong_explicit(&wal->tail, &start, end, memory_order_acq_rel,
                                                      memory_order_relaxed))
@@ -364,7 +365,7 @@ void inv_wal_copy(inv_wal *wal, inv_lane *lane, uint64_t lsn, uint8_t *payload,
                              .flags = INV_WAL_MUST_UNDERSTAND | INV_WAL_BATCH_END,
                              .payload_bytes = payload_bytes,
                              .lsn = lsn,
-                             .hint = inv_wal_durable(wal),
+                             .hint = INV_PLANTED(INV_PLANT_HINT_AHEAD) ? lsn : inv_wal_durable(wal),
                              .epoch = (uint32_t)wal->epoch};
     memset(payload + payload_bytes, 0, padded - payload_bytes);
     INV_YIELD(wal->env, INV_YIELD_BEFORE_COPY);
@@ -404,6 +405,22 @@ void inv_wal_fail(inv_wal *wal, const inv_error *cause) {
     inv_futex_wake_all(&wal->group);
 }
 
+#ifdef INV_PLANTED_BUGS
+static void write_hint_into_state(inv_wal *wal) {
+    uint8_t slot[INV_STATE_SLOT_BYTES];
+    inv_error ignored = {0};
+    inv_lock_take(&wal->state_lock);
+    wal->state.sequence++;
+    wal->state.clean_lsn = inv_wal_durable(wal);
+    inv_wal_encode_state(slot, &wal->state);
+    inv_result result = wal->env->storage.write(
+        wal->env->storage.context, "STATE", (wal->state.sequence & 1) * INV_STATE_SLOT_BYTES, slot,
+        sizeof slot, false, &ignored);
+    (void)result;
+    inv_lock_give(&wal->state_lock);
+}
+#endif
+
 /* Never waited for and never trusted alone: a proof that survives a killed process. */
 static void write_hint(inv_wal *wal, bool idle) {
     const inv_env *env = wal->env;
@@ -412,6 +429,12 @@ static void write_hint(inv_wal *wal, bool idle) {
     uint8_t bytes[INV_HINT_BYTES];
     inv_error error = {0};
     wal->hint_mono_ms = now;
+#ifdef INV_PLANTED_BUGS
+    if (INV_PLANTED(INV_PLANT_HINT_IN_STATE)) {
+        write_hint_into_state(wal);
+        return;
+    }
+#endif
     inv_wal_encode_hint(bytes, wal->seed, inv_wal_durable(wal), wal->epoch);
     inv_result result =
         env->storage.write(env->storage.context, "HINT", 0, bytes, sizeof bytes, false, &error);

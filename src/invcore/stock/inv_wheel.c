@@ -43,8 +43,6 @@
 #define INV_WHEEL_DIGIT_BITS 8u
 #define INV_WHEEL_WORDS (INV_WHEEL_SLOTS / 64u)
 #define INV_WHEEL_TOP (INV_WHEEL_LEVELS - 1u)
-#define INV_WHEEL_AHEAD_MAX_MS 0xFFFFFFFFull
-#define INV_WHEEL_TIME_MAX_MS (UINT64_MAX >> 1) /* keeps sums of times from wrapping */
 #define INV_TIMER_FIRST 0x80000000u             /* in prev: first of a slot */
 
 _Static_assert(1u << INV_WHEEL_DIGIT_BITS == INV_WHEEL_SLOTS, "a digit picks a slot");

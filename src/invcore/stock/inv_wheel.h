@@ -20,6 +20,8 @@
 #define INV_WHEEL_SLOTS 256u
 #define INV_TIMER_OFFSET 24u
 #define INV_WHEEL_NEVER UINT64_MAX
+#define INV_WHEEL_AHEAD_MAX_MS 0xFFFFFFFFull    /* from its time to a deadline */
+#define INV_WHEEL_TIME_MAX_MS (UINT64_MAX >> 1) /* keeps sums of times from wrapping */
 
 typedef struct inv_timer {
     uint64_t deadline_ms; /* engine time */

@@ -42,6 +42,7 @@ inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effe
         inv_run_touch(run, inv_sku_stripe(store, effect->lines[i].sku));
         inv_result result = inv_apply_row(store, &effect->lines[i]);
         if (result != INV_OK) return result;
+        INV_YIELD(store->env, INV_YIELD_IN_APPLY);
     }
     return INV_OK;
 }

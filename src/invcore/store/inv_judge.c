@@ -273,6 +273,9 @@ uint8_t inv_entry_kind_of(uint8_t command_kind) {
 
 int inv_known_op(inv_run *run, inv_job *job, uint8_t kind, inv_ref *out_op) {
     int code = inv_find_hold(run, &job->op, out_op);
+    if (code == INV_OK && *out_op == 0 && inv_id_is_stale(run->store, &job->op) &&
+        !INV_PLANTED(INV_PLANT_OP_ID_NEVER_STALE))
+        return INV_STALE_ID;
     if (code != INV_OK || *out_op == 0) return code;
     const inv_hold *op = inv_hold_at(&run->store->holds, *out_op);
     job->reply->lsn = op->lsn;

@@ -374,7 +374,7 @@ int inv_judge_moves(inv_run *run, inv_job *job) {
     inv_hash_body(job);
     if (job->has_op) {
         code = inv_known_op(run, job, inv_entry_kind_of(kind), &op);
-        if (code == INV_NEED_STRIPES) return code;
+        if (code == INV_NEED_STRIPES || code == INV_STALE_ID) return code;
         uint64_t lsn = job->reply->lsn;
         if (op != 0) inv_fill_reservation(store, ref, job->reply);
         if (op != 0) job->reply->lsn = lsn;

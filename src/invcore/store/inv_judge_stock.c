@@ -131,7 +131,7 @@ int inv_judge_stock(inv_run *run, inv_job *job) {
     stock_body(job);
     if (job->has_op) {
         int code = inv_known_op(run, job, kind, &op);
-        if (code == INV_NEED_STRIPES) return code;
+        if (code == INV_NEED_STRIPES || code == INV_STALE_ID) return code;
         if (op != 0) {
             uint64_t lsn = job->reply->lsn;
             answer_stock(run, job, line);
@@ -152,7 +152,7 @@ int inv_judge_stock(inv_run *run, inv_job *job) {
     if (result != INV_OK) return result == INV_BUSY ? INV_NEED_STRIPES : (int)result;
     result = open_row(run, job, &reference);
     if (result != INV_OK) {
-        inv_close_op(run, job, line->stripe, op);
+        if (!INV_PLANTED(INV_PLANT_OP_ID_LEFT)) inv_close_op(run, job, line->stripe, op);
         return result;
     }
     if (line->place == INV_NUMBER_NONE) inv_judge_add_sku(run, job, line);

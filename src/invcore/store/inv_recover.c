@@ -250,30 +250,41 @@ static bool arm_again(void *argument, inv_ref ref, inv_hold *hold) {
     arming *state = argument;
     inv_store *store = state->store;
     if (hold->state != INV_STATE_HELD || (hold->kind & INV_HOLD_OP)) return true;
+    if (INV_PLANTED(INV_PLANT_NOT_ARMED)) return true;
     inv_wheel_add(store->stripes[state->stripe].wheel, &store->pool, ref);
     return true;
 }
 
-/* The lowest deadline of a stripe: its wheel must begin before it. */
-static bool lowest_deadline(void *argument, inv_ref ref, inv_hold *hold) {
-    uint64_t *lowest = argument;
+/* Of a stripe: its wheel must begin before the lowest and reach to the highest. */
+typedef struct deadlines {
+    uint64_t lowest, highest;
+} deadlines;
+
+static bool note_deadline(void *argument, inv_ref ref, inv_hold *hold) {
+    deadlines *seen = argument;
     (void)ref;
-    if (hold->state == INV_STATE_HELD && (hold->kind & INV_HOLD_OP) == 0)
-        *lowest = inv_min_u64(*lowest, hold->deadline_ms);
+    if (hold->state != INV_STATE_HELD || (hold->kind & INV_HOLD_OP) != 0) return true;
+    seen->lowest = inv_min_u64(seen->lowest, hold->deadline_ms);
+    seen->highest = inv_max_u64(seen->highest, hold->deadline_ms);
     return true;
 }
 
 /* Builds a wheel from deadlines. A hold may be due already: it died before the crash could log it.
+ * INV_LOG_CORRUPT: no live store could have had these deadlines.
  */
 static inv_result build_wheel(inv_store *store, uint32_t index, uint64_t engine_ms) {
     inv_stripe *stripe = &store->stripes[index];
-    uint64_t lowest = UINT64_MAX;
+    deadlines seen = {UINT64_MAX, 0};
     if (stripe->home.held_count == 0) return INV_OK;
-    inv_hold_walk(&store->holds, &stripe->home, lowest_deadline, &lowest);
+    inv_hold_walk(&store->holds, &stripe->home, note_deadline, &seen);
+    uint64_t begin_ms = inv_min_u64(engine_ms, seen.lowest - 1);
+    if (seen.lowest == 0 || seen.highest < seen.lowest || begin_ms > INV_WHEEL_TIME_MAX_MS ||
+        seen.highest - begin_ms > INV_WHEEL_AHEAD_MAX_MS)
+        return INV_LOG_CORRUPT;
     inv_result result = inv_apply_reserve_wheel(store, index);
     if (result != INV_OK) return result;
     arming state = {store, index};
-    inv_wheel_init(stripe->wheel, inv_min_u64(engine_ms, lowest - 1));
+    inv_wheel_init(stripe->wheel, begin_ms);
     inv_hold_walk(&store->holds, &stripe->home, arm_again, &state);
     stripe->home.held_count = (uint32_t)stripe->wheel->count;
     atomic_store_explicit(&store->next_due[index], inv_wheel_next(stripe->wheel, &store->pool),
@@ -430,7 +441,8 @@ static inv_result claim_epoch(inv_store *store, const inv_wal_chain *chain, inv_
     state->identity = store->identity;
     if (chain->link_count > 0)
         state->epoch = inv_max_u64(state->epoch, chain->links[chain->link_count - 1].header.epoch);
-    state->epoch++;
+    if (!INV_PLANTED(INV_PLANT_EPOCH_SAME) || state->epoch == 0) state->epoch++;
+    if (INV_PLANTED(INV_PLANT_EPOCH_UNSAVED)) return INV_OK;
     state->sequence++;
     /* The clean-shutdown mark stays: it proves how far the log was durable, and an opening that
      * refuses must not take away the proof. It goes with the first segment of this epoch. */
@@ -609,6 +621,8 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
         inv_forget(store, state->tick.window_start_ms, state->tick.forgotten_lsn);
     store->replaying = false;
     if (result == INV_OK) result = build_wheels(store, state->engine_ms);
+    if (result == INV_LOG_CORRUPT && error->code == 0)
+        result = inv_fail(error, result, 0, "a reservation's deadline is out of all bounds");
     return result;
 }
 

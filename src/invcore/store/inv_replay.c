@@ -42,8 +42,8 @@ void inv_replay_key(const inv_effect *effect, uint64_t hash, inv_hold_key *out) 
  */
 static inline bool is_in_copy(const inv_store *store, uint32_t stripe,
                               const inv_replay_place *place) {
-    return INV_UNLIKELY(store->replay_floors != NULL) &&
-           place->record_end <= store->replay_floors[stripe] &&
+    uint64_t at = INV_PLANTED(INV_PLANT_SNAPSHOT_START) ? place->record_lsn : place->record_end;
+    return INV_UNLIKELY(store->replay_floors != NULL) && at <= store->replay_floors[stripe] &&
            !INV_PLANTED(INV_PLANT_SNAPSHOT_FLOORS);
 }
 
@@ -133,7 +133,7 @@ static inv_result replay_op(inv_store *store, const inv_effect *effect, const in
                             uint64_t hash, uint32_t stripe, const inv_replay_place *place) {
     inv_hold_key key;
     inv_ref ref;
-    if (is_in_copy(store, stripe, place)) return INV_OK;
+    if (is_in_copy(store, stripe, place) || INV_PLANTED(INV_PLANT_OP_ID_LOST)) return INV_OK;
     key_of(id, effect->seller, true, hash, &key);
     inv_result result = open_hold(store, &key, stripe, &ref);
     if (result != INV_OK) return result;

@@ -324,6 +324,7 @@ static void give_up(inv_store *store, inv_result why, const inv_error *error) {
     uint64_t wait = snapshot->retry_wait_ms == 0 ? RETRY_MS_MIN : snapshot->retry_wait_ms * 2;
     snapshot->retry_wait_ms = inv_min_u64(wait, RETRY_MS_MAX);
     snapshot->retry_mono_ms = mono_ms(store) + snapshot->retry_wait_ms;
+    if (INV_PLANTED(INV_PLANT_SNAPSHOT_GIVES_UP)) snapshot->retry_mono_ms = UINT64_MAX;
     atomic_fetch_add_explicit(&store->snapshot_failures, 1, memory_order_relaxed);
     answer(store, snapshot->answers, false);
 }

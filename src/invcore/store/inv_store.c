@@ -563,6 +563,7 @@ inv_result inv_store_availability(inv_store *store, inv_text seller, const inv_l
             result = read_once(store, &what, out);
         if (result == INV_BUSY) result = read_locked(store, &what, out);
     }
+    if (INV_PLANTED(INV_PLANT_READ_NO_WAIT)) out->lsn = 0;
     inv_lane_give(lane);
     return result;
 }

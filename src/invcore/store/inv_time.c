@@ -238,6 +238,7 @@ static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *t
         find_excess(store, inv_min_u64(excess, EXCESS_STEP_MAX), &tick->forgotten_lsn,
                     &stale_before);
     tick->stale_before_ms = stale_before;
+    if (INV_PLANTED(INV_PLANT_TOMBSTONE_EARLY)) tick->window_start_ms = now - retention / 4;
 }
 
 /* The wall clock when engine time was `now`, which was announced some time ago: what has passed

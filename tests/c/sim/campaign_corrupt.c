@@ -282,14 +282,21 @@ static bool try_values(damage *d, uint8_t *bytes, const damage_file *file, uint6
     return true;
 }
 
+/* Where to begin: short runs that are cut off by their time reach all places together. */
+static uint64_t first_place(damage *d, uint64_t count) {
+    return d->options->seconds > 0 ? world_random(&d->random) % count : 0;
+}
+
 static bool damage_bytes(damage *d) {
+    uint32_t first_file = (uint32_t)first_place(d, d->file_count);
     for (uint32_t i = 0; i < d->file_count; i++) {
-        const damage_file *file = &d->files[i];
+        const damage_file *file = &d->files[(first_file + i) % d->file_count];
         uint64_t size = 0;
         uint8_t *bytes = inv_memory_file(d->disk, file->name, &size);
         if (bytes == NULL) return world_problem(&d->w, "%s is not there", file->name);
-        for (uint64_t offset = 0; offset < size && !out_of_time(d); offset++)
-            if (!try_values(d, bytes, file, offset)) return false;
+        uint64_t first = size == 0 ? 0 : first_place(d, size);
+        for (uint64_t k = 0; k < size && !out_of_time(d); k++)
+            if (!try_values(d, bytes, file, (first + k) % size)) return false;
     }
     return true;
 }
@@ -510,9 +517,12 @@ static bool damage_all_values(damage *d) {
     uint64_t size = 0;
     uint8_t *bytes = inv_memory_file(d->disk, file->name, &size);
     if (bytes == NULL) return world_problem(&d->w, "%s is not there", file->name);
-    for (uint64_t offset = 0; offset < size && !out_of_time(d); offset++)
+    uint64_t first = first_place(d, size);
+    for (uint64_t k = 0; k < size && !out_of_time(d); k++) {
+        uint64_t offset = (first + k) % size;
         for (uint32_t delta = 1; delta < 256; delta++)
             if (!try_byte(d, bytes, file, offset, (uint8_t)(bytes[offset] ^ delta))) return false;
+    }
     return true;
 }
 

@@ -708,8 +708,12 @@ void campaign_crash(const campaign_options *options, campaign_report *report) {
     double began = campaign_now_seconds();
     c->deadline = began + options->seconds;
     lockstep_init(&c->helper);
-    for (uint64_t i = 0; !enough(c); i++)
-        if (!run_scenario(c, options->seed + i)) break;
+    for (uint64_t i = 0; !enough(c); i++) {
+        report->seed_next = options->seed + i + 1;
+        if (run_scenario(c, options->seed + i)) continue;
+        report->seed_failed = options->seed + i;
+        break;
+    }
     lockstep_deinit(&c->helper);
     seen_deinit(&c->states);
     free(c);

@@ -284,12 +284,14 @@ void campaign_io_errors(const campaign_options *options, campaign_report *report
     campaign_options each = *options;
     for (uint32_t form = 0; form < 4 * seed_count && report->problem[0] == '\0'; form++) {
         each.seed = options->seed + form / 4;
+        report->seed_failed = each.seed; /* if one of the next runs fails */
         bool fired = true;
         for (uint64_t nth = 1; fired && nth < RUN_COUNT_MAX && !over(options, began); nth++) {
             fault plan = {.nth = nth, .persistent = (form & 1) != 0, .code = codes[form / 2 % 2]};
             if (!io_run_once(r, &each, &plan, &fired)) break;
         }
     }
+    report->seed_next = options->seed + seed_count;
     free(r);
     report->seconds = campaign_now_seconds() - began;
 }
@@ -676,6 +678,8 @@ void campaign_disk_full(const campaign_options *options, campaign_report *report
         r->report = report;
         snprintf(r->fault.what, sizeof r->fault.what, "full disk");
         full_disk_once(r, options->seed + i);
+        report->seed_failed = options->seed + i;
+        report->seed_next = options->seed + i + 1;
         report->trials++;
         report->commands += r->w.commands;
         if (!world_ok(&r->w)) snprintf(report->problem, sizeof report->problem, "%s", r->w.problem);

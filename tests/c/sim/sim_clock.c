@@ -8,16 +8,20 @@
 
 #include "campaign.h"
 
-int main(int argc, char **argv) {
-    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 1000};
-    campaign_report report;
-    campaign_options_read(&options, argc, argv);
-    campaign_clock(&options, &report);
+static void print(const campaign_report *report) {
     printf("%" PRIu64 " seeds, %" PRIu64 " commands, %" PRIu64 " restarts, %" PRIu64
            " events of the wall clock, %" PRIu64 " freezes inside a call, %" PRIu64
            " holds looked at, %" PRIu64 " expired\n",
-           report.scenarios, report.commands, report.generations, report.trials, report.injected,
-           report.states, report.expired);
-    bool ok = campaign_verdict("clocks", &report);
-    return campaign_finish(ok, !ok);
+           report->scenarios, report->commands, report->generations, report->trials,
+           report->injected, report->states, report->expired);
+}
+
+static const campaign_part part = {
+    .name = "clock", .title = "clocks", .unit = "seeds", .run = campaign_clock,
+    .units = campaign_count_scenarios, .print = print};
+
+int main(int argc, char **argv) {
+    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 1000};
+    campaign_options_read(&options, argc, argv);
+    return campaign_main(&part, 1, &options);
 }

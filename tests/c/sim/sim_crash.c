@@ -4,17 +4,14 @@
  * between commands. planted_crash.c runs the same campaign, larger, on the build with yield points,
  * where two appenders overlap.
  */
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "campaign.h"
+
+static const campaign_part part = {
+    .name = "crash", .title = "power cuts", .unit = "states", .run = campaign_crash,
+    .units = campaign_count_states, .print = campaign_print_crash};
 
 int main(int argc, char **argv) {
     campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 25000};
-    campaign_report report;
     campaign_options_read(&options, argc, argv);
-    campaign_crash(&options, &report);
-    campaign_print_crash(&report);
-    bool ok = campaign_verdict("power cuts", &report);
-    return campaign_finish(ok, !ok);
+    return campaign_main(&part, 1, &options);
 }

@@ -7,24 +7,32 @@
 
 #include "campaign.h"
 
-int main(int argc, char **argv) {
-    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT};
-    campaign_report errors, memory, full;
-    campaign_options_read(&options, argc, argv);
-    campaign_io_errors(&options, &errors);
+static void print_errors(const campaign_report *report) {
     printf("%" PRIu64 " runs, %" PRIu64 " faults: %" PRIu64 " refused opens, %" PRIu64
            " failed stores, %" PRIu64 " went on; %" PRIu64 " recoveries\n",
-           errors.trials, errors.injected, errors.refused_opens, errors.poisoned, errors.survived,
-           errors.states);
-    bool errors_ok = campaign_verdict("failing storage calls", &errors);
-    campaign_no_memory(&options, &memory);
+           report->trials, report->injected, report->refused_opens, report->poisoned,
+           report->survived, report->states);
+}
+
+static void print_memory(const campaign_report *report) {
     printf("%" PRIu64 " runs, %" PRIu64 " failed allocations: %" PRIu64 " refused opens, %" PRIu64
            " went on\n",
-           memory.trials, memory.injected, memory.refused_opens, memory.survived);
-    bool memory_ok = campaign_verdict("failing allocations", &memory);
-    campaign_disk_full(&options, &full);
-    printf("%" PRIu64 " runs\n", full.trials);
-    bool full_ok = campaign_verdict("full disk", &full);
-    uint64_t passed = (uint64_t)errors_ok + memory_ok + full_ok;
-    return campaign_finish(passed, 3 - passed);
+           report->trials, report->injected, report->refused_opens, report->survived);
+}
+
+static const campaign_part parts[] = {
+    {.name = "errors", .title = "failing storage calls", .unit = "faults",
+     .run = campaign_io_errors, .units = campaign_count_injected, .print = print_errors,
+     .one_round = true},
+    {.name = "memory", .title = "failing allocations", .unit = "faults",
+     .run = campaign_no_memory, .units = campaign_count_injected, .print = print_memory,
+     .one_round = true},
+    {.name = "full", .title = "full disk", .unit = "runs", .run = campaign_disk_full,
+     .units = campaign_count_trials, .one_round = true},
+};
+
+int main(int argc, char **argv) {
+    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT};
+    campaign_options_read(&options, argc, argv);
+    return campaign_main(parts, sizeof parts / sizeof parts[0], &options);
 }

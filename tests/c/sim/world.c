@@ -187,10 +187,11 @@ uint32_t world_call(inv_store *store, const oracle_command *commands, uint32_t c
         int code = replies[i].code;
         if (code == INV_BUSY || code == INV_DISK_FULL || code == INV_NO_MEMORY ||
             code == INV_STORE_FAILED || code == INV_STORE_CLOSED) {
-            *out_code = code;
-            break;
+            *out_code = code; /* BUSY marks the rest; one without memory hurts no other */
+            continue;
         }
         world_outcome *outcome = &outcomes[judged++];
+        outcome->index = i;
         outcome->command = commands[i];
         choice_read(store, &replies[i], outcome);
         outcome->reply = replies[i];
@@ -201,8 +202,8 @@ uint32_t world_call(inv_store *store, const oracle_command *commands, uint32_t c
     /* Commands that name their SKUs share a record; one that finds them by its id may end it. */
     bool one_record = true;
     for (uint32_t i = 0; i < judged; i++)
-        one_record = one_record && (commands[i].kind == INV_CMD_RESERVE ||
-                                    commands[i].hold == ORACLE_NONE);
+        one_record = one_record && (outcomes[i].command.kind == INV_CMD_RESERVE ||
+                                    outcomes[i].command.hold == ORACLE_NONE);
     uint64_t lsn_max = 0;
     for (uint32_t i = 0; i < judged; i++)
         if (outcomes[i].reply.code == INV_OK) lsn_max = inv_max_u64(lsn_max, outcomes[i].reply.lsn);

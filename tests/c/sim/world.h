@@ -29,6 +29,7 @@ typedef struct world_outcome {
     oracle_choice choice;
     bool group_end;  /* the last change of its call: a record holds all of a call or nothing */
     bool pended;     /* its answer is on file already */
+    uint32_t index;  /* of its command in the call */
 } world_outcome;
 
 typedef struct world_change {
@@ -106,8 +107,9 @@ uint32_t world_command_skus(const world *w, const oracle_command *command);
 /* The mask widened to all SKUs that share a stripe with one in it. */
 uint32_t world_stripe_skus(const world *w, uint32_t sku_mask);
 
-/* Sends commands in one call; fills outcomes and says how many were judged (the rest was BUSY or
- * refused by the world: code in *out_code). The history does not move yet. Any thread. */
+/* Sends commands in one call; fills the outcomes of those that were judged and says how many (the
+ * others were BUSY, always the last ones, or refused by the world: code in *out_code). The history
+ * does not move yet. Any thread. */
 uint32_t world_call(inv_store *store, const oracle_command *commands, uint32_t count,
                     world_outcome *outcomes, int *out_code);
 
