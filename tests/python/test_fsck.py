@@ -106,6 +106,28 @@ def test_a_loss_is_accepted_only_where_it_is(tmp_path: Path) -> None:
     assert inventory.fsck(path).ok
 
 
+def test_a_consumer_of_what_was_lost_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "shop.inv"
+    lsns = sold(path, 6)
+    with inventory.open(path, segment_bytes=SEGMENT_BYTES) as inv:
+        inv.consumer("early").acknowledge(lsns[0])
+        inv.consumer("late").acknowledge(lsns[-1])
+    start = damage(path, lsns[2])
+    with inventory.open(path, accept_loss_lsn=start, segment_bytes=SEGMENT_BYTES) as inv:
+        for n in range(50):  # the log goes on beyond where the consumer stood
+            inv.reserve("MUG", 1, reservation_id=f"after-{n}")
+    for _ in range(2):
+        with inventory.open(path, segment_bytes=SEGMENT_BYTES) as inv:
+            states = {one.name: one.state for one in inv.consumers()}
+            assert states == {"early": "live", "late": "cut_off"}
+            with pytest.raises(inventory.errors.EventsTrimmed):
+                next(inv.consumer("late").events())
+            ids = [event.reservation_id for event in inv.consumer("early").events()]
+            assert ids[0] == "shop.inv-1"
+            assert ids[-1] == "after-49"
+            assert len(ids) == 52
+
+
 def test_command_line(tmp_path: Path) -> None:
     path = tmp_path / "shop.inv"
     lsns = sold(path, 4)

@@ -173,9 +173,9 @@ enum {
  */
 
 /* Called before (after = false) and after every storage call that changes something (prepare, map,
- * sync, write, rename, remove, sync_directory, shrink); `call` counts them from 1. Returning anything but
- * INV_OK before a call makes it fail with that result (out of `error`), having done nothing. NULL:
- * no hook. */
+ * sync, write, rename, remove, sync_directory, shrink); `call` counts them from 1. Returning
+ * anything but INV_OK before a call makes it fail with that result (out of `error`), having done
+ * nothing. NULL: no hook. */
 typedef inv_result (*inv_memory_hook)(void *argument, uint64_t call, const char *what,
                                       const char *name, bool after);
 void inv_memory_set_hook(inv_memory *memory, inv_memory_hook hook, void *argument);

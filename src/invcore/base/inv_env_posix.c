@@ -4,7 +4,8 @@
  * directory.
  *
  * This is the only file of the core that calls clock_gettime, open, mmap, fdatasync, getrandom,
- * pthread_create or an allocator for the engine (inv_env_mem.c, a disk made of memory, allocates that disk itself).
+ * pthread_create or an allocator for the engine (inv_env_mem.c, a disk made of memory, allocates
+ * that disk itself).
  *
  * Guarantees
  *  - INV_OK from prepare, sync or a synced write means fdatasync said so for exactly those bytes.

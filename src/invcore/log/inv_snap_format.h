@@ -18,10 +18,11 @@
  * `start` and the copy of the last stripe, so within it an id is one reservation. Everything up to
  * `end` was durable before the file got its name.
  *
- * BLOCKS and the footer begin at multiples of 4,096; what is between them is zero. Blocks hold sections; a section does not straddle blocks, an item (a SKU, a row, a hold) no
- * sections. A stripe's sections come together, STRIPE first, in the order of their kinds; the
- * sections SKUS, NAMES, ROWS, POLICIES, HOLDS may be repeated. A stripe that was never touched has
- * none. The blocks after the last stripe's hold what belongs to no stripe.
+ * BLOCKS and the footer begin at multiples of 4,096; what is between them is zero. Blocks hold
+ * sections; a section does not straddle blocks, an item (a SKU, a row, a hold) no sections. A
+ * stripe's sections come together, STRIPE first, in the order of their kinds; the sections SKUS,
+ * NAMES, ROWS, POLICIES, HOLDS may be repeated. A stripe that was never touched has none. The blocks
+ * after the last stripe's hold what belongs to no stripe.
  */
 #ifndef INV_SNAP_FORMAT_H
 #define INV_SNAP_FORMAT_H

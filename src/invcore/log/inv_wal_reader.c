@@ -294,8 +294,7 @@ void inv_wal_chain_free(inv_wal_chain *chain) {
     chain->link_count = 0;
 }
 
-/* ---- scanning
- * ------------------------------------------------------------------------------------ */
+/* ---- scanning -------------------------------------------------------------------------------- */
 
 /* Reads bytes [from, from + bytes) of a segment into their place in the buffer. */
 static inv_result read_piece(const inv_wal_chain *chain, const inv_wal_link *link,

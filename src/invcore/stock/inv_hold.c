@@ -34,8 +34,7 @@ uint64_t inv_hold_hash(inv_hash_key key, uint64_t seller_tweak, bool op, inv_tex
                               : inv_siphash13(key, tweak, uuid, 16);
 }
 
-/* ---- id index
- * ------------------------------------------------------------------------------------ */
+/* ---- id index -------------------------------------------------------------------------------- */
 
 static inline uint64_t text_hash(const inv_hold *hold) { return inv_load_u64(hold->id); }
 static inline inv_ref text_ref(const inv_hold *hold) { return inv_load_u32(hold->id + 8); }
@@ -156,8 +155,7 @@ inv_ref inv_holds_find(inv_holds *holds, const inv_hold_key *key) {
     return ref;
 }
 
-/* ---- slab
- * ---------------------------------------------------------------------------------------- */
+/* ---- slab ------------------------------------------------------------------------------------ */
 
 static inv_hold_chunk *chunk_at(const inv_holds *holds, inv_ref ref) {
     return (inv_hold_chunk *)inv_pool_at(holds->pool, ref & ~63u);
@@ -280,8 +278,7 @@ void inv_hold_destroy(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     note_next_slot(holds, home);
 }
 
-/* ---- lines
- * --------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 inv_hold_line *inv_hold_lines(const inv_holds *holds, const inv_hold *hold,
                               inv_hold_line *inline_line) {
@@ -358,8 +355,7 @@ bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, const inv_change_
     return false;
 }
 
-/* ---- queue of ended ones
- * --------------------------------------------------------------------------- */
+/* ---- queue of ended ones --------------------------------------------------------------------- */
 
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref) {
     inv_hold *hold = inv_hold_at(holds, ref);

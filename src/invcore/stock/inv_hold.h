@@ -139,8 +139,7 @@ static inline uint32_t inv_hold_stripe(const inv_holds *holds, inv_ref ref) {
     return __atomic_load_n(&chunk->stripe, __ATOMIC_RELAXED); /* also by inv_holds_guess's users */
 }
 
-/* ---- id index
- * ------------------------------------------------------------------------------------ */
+/* ---- id index -------------------------------------------------------------------------------- */
 static inline uint32_t inv_holds_shard_index(const inv_holds *holds, uint64_t hash) {
     return holds->shard_bits == 0 ? 0 : (uint32_t)(hash >> (64 - holds->shard_bits));
 }
@@ -187,8 +186,7 @@ static inline void inv_hold_prefetch_room(const inv_holds *holds, const inv_hold
     INV_PREFETCH(inv_pool_at(holds->pool, slot));
 }
 
-/* ---- slab (under the home stripe's lock)
- * ------------------------------------------------------------ */
+/* ---- slab (under the home stripe's lock) ----------------------------------------------------- */
 /* A slot of the stripe, all fields zero, the id stored (a text's bytes are copied). 0: no memory.
  */
 inv_ref inv_hold_create(inv_holds *holds, inv_hold_home *home, uint32_t stripe,
@@ -201,8 +199,7 @@ uint64_t inv_hold_hash(inv_hash_key key, uint64_t seller_tweak, bool op, inv_tex
                        const uint8_t uuid[16]);
 inv_text inv_hold_text(const inv_holds *holds, const inv_hold *hold); /* bytes NULL: a UUID */
 
-/* ---- lines (under the home stripe's lock)
- * ------------------------------------------------------------ */
+/* ---- lines (under the home stripe's lock) ---------------------------------------------------- */
 /* The lines: those of the block, or the inline one unfolded into *inline_line. line_count of them,
  * NULL when they are gone. */
 inv_hold_line *inv_hold_lines(const inv_holds *holds, const inv_hold *hold,
@@ -219,8 +216,7 @@ INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count,
                                  const inv_change_line *change, int held, int allocated,
                                  int shipped);
 
-/* ---- queue of ended ones (under the home stripe's lock)
- * ------------------------------------------------ */
+/* ---- queue of ended ones (under the home stripe's lock) -------------------------------------- */
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);
 inv_ref inv_hold_dequeue_ended(inv_holds *holds, inv_hold_home *home);
 /* Takes one out of the middle: a late commit brings it back to life. */

@@ -391,8 +391,7 @@ void inv_table_set_safety_stock(inv_table *table, uint32_t place, uint16_t locat
     policy_put(table, place, location, safety_stock);
 }
 
-/* ---- proof
- * --------------------------------------------------------------------------------------- */
+/* ---- proof ----------------------------------------------------------------------------------- */
 
 const char *inv_table_check(const inv_table *table) {
     uint64_t rows_live = 0, names_used = 0, indexed = 0;

@@ -8,8 +8,7 @@
  */
 #include "inv_store.h"
 
-/* ---- rows
- * ----------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 inv_result inv_apply_row(inv_store *store, const inv_change_line *line) {
     inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, line->sku)];
@@ -47,8 +46,7 @@ inv_result inv_apply_rows(inv_store *store, inv_run *run, const inv_effect *effe
     return INV_OK;
 }
 
-/* ---- timers
- * --------------------------------------------------------------------------------------- */
+/* ---- timers ---------------------------------------------------------------------------------- */
 
 inv_result inv_apply_reserve_wheel(inv_store *store, uint32_t stripe_index) {
     inv_stripe *stripe = &store->stripes[stripe_index];
@@ -102,8 +100,7 @@ void inv_disarm(inv_store *store, uint32_t stripe_index, inv_ref ref) {
     publish_next_due(store, stripe_index);
 }
 
-/* ---- holds
- * ---------------------------------------------------------------------------------------- */
+/* ---- holds ----------------------------------------------------------------------------------- */
 
 uint8_t inv_state_of(const inv_hold_line *lines, uint32_t line_count, uint8_t ended_as) {
     bool allocated = false, shipped = false;

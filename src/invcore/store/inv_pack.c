@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * inv_pack.c: after a load the arrays of the stripes are moved together (inv_heap.h), a few stripes
- * a step and a pause between two steps. Each is moved as it would be grown: under its lock, its sequence odd, the old arrays
- * retired. Nobody waits longer than for one growth.
+ * a step and a pause between two steps. Each is moved as it would be grown: under its lock, its
+ * sequence odd, the old arrays retired. Nobody waits longer than for one growth.
  */
 #include "inv_store.h"
 

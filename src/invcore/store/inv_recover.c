@@ -4,8 +4,8 @@
  * begin a new segment. Decides nothing about stock and reads no clock while replaying.
  *
  * ORDER (each step durable before the next): epoch + 1 in STATE; the newest snapshot that is whole;
- * replay of the log behind it; a new segment that says
- * where the log ends and holds the ambiguous tail once more; STATE; a tick. What an earlier run left
+ * replay of the log behind it; a new segment that says where the log ends and holds the ambiguous
+ * tail once more; STATE; a tick. What an earlier run left
  * unfinished is deleted before the new segment, which needs the room; void segments are deleted last.
  * A crash anywhere leaves something this code opens to the same state.
  */
@@ -32,8 +32,7 @@ typedef struct replay {
     char unknown[INV_EFFECT_WHAT_BYTES]; /* what of the failed entry nobody here knows */
 } replay;
 
-/* ---- replay
- * ------------------------------------------------------------------------------------------ */
+/* ---- replay ---------------------------------------------------------------------------------- */
 
 /* Every number an entry names must be known before it is used; SKUs are looked at with their stripe
  * (inv_replay_apply). */
@@ -238,8 +237,7 @@ static inv_result fail_at(const inv_wal_chain *chain, const inv_replay_failure *
                     (unsigned long long)lsn, failure->kind, failure->place.offset);
 }
 
-/* ---- after the replay
- * ---------------------------------------------------------------------------------- */
+/* ---- after the replay ------------------------------------------------------------------------ */
 
 typedef struct arming {
     inv_store *store;
@@ -325,8 +323,7 @@ static inv_result build_wheels(inv_store *store, uint64_t engine_ms) {
     return (inv_result)atomic_load_explicit(&all.result, memory_order_relaxed);
 }
 
-/* ---- the snapshot
- * --------------------------------------------------------------------------------------- */
+/* ---- the snapshot ---------------------------------------------------------------------------- */
 
 static inv_result empty_parts(inv_store *store, inv_error *error) {
     inv_store_free_parts(store);

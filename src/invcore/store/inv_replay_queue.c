@@ -13,8 +13,8 @@
  * ORDER. Within a stripe: it is in one part. Within an id: `ids` remembers the part of every id
  * under way; an entry of the same id in another part waits until all is done. Names of all but
  * SKUs, ticks and forgetting happen while nothing is under way. So every entry finds what it would
- * find in log order, and each part's first failure is one that one thread would meet, had it not stopped at
- * an earlier one: the earliest of them is where it would stop.
+ * find in log order, and each part's first failure is one that one thread would meet, had it not
+ * stopped at an earlier one: the earliest of them is where it would stop.
  */
 #include "inv_replay.h"
 

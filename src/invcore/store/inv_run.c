@@ -209,8 +209,7 @@ inv_result inv_run_note(inv_store *store, inv_lane *lane, uint8_t kind, const vo
     return INV_OK;
 }
 
-/* ---- executing
- * ------------------------------------------------------------------------------------- */
+/* ---- executing ------------------------------------------------------------------------------- */
 
 static void refuse(inv_reply *reply, inv_result result) {
     reply->code = result;

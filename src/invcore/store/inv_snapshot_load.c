@@ -430,7 +430,8 @@ static inv_result load_all(loading *load, inv_error *error) {
     if (result == INV_OK &&
         (atomic_load(&load->skus) != footer->skus || atomic_load(&load->rows) != footer->rows ||
          atomic_load(&load->holds) != footer->holds || atomic_load(&load->ended) != footer->ended))
-        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer counts otherwise", load->file.name);
+        result = inv_fail(error, INV_LOG_CORRUPT, 0, "%s: the footer counts otherwise",
+                          load->file.name);
     return result;
 }
 

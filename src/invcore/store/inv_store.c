@@ -13,8 +13,7 @@
 #define HOUSEKEEPER_SLEEP_MS 5u
 #define SEQLOCK_TRIES 8u
 
-/* ---- life
- * ------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void inv_options_init(inv_options *options) {
     memset(options, 0, sizeof *options);
@@ -268,8 +267,7 @@ void inv_store_failure(inv_store *store, inv_error *out) {
 
 void inv_store_recovery(const inv_store *store, inv_recovery *out) { *out = store->recovery; }
 
-/* ---- entering
- * -------------------------------------------------------------------------------------- */
+/* ---- entering -------------------------------------------------------------------------------- */
 
 bool inv_store_enter(inv_store *store, inv_lane **out_lane, inv_result *out_result) {
     *out_result = INV_STORE_CLOSED;
@@ -309,8 +307,7 @@ inv_result inv_store_try_execute(inv_store *store, const inv_command *commands, 
     return inv_execute(store, commands, count, replies, false);
 }
 
-/* ---- waiting
- * --------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /* An lsn nobody has given out yet can't become safe once the store closes. */
 static bool never_comes(inv_store *store, uint64_t lsn) {
@@ -364,8 +361,7 @@ inv_result inv_store_barrier(inv_store *store, uint64_t lsn, uint32_t timeout_ms
     return store->wal.in_memory ? INV_OK : wait_durable(store, lsn, timeout_ms);
 }
 
-/* ---- loops
- * ----------------------------------------------------------------------------------------- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 static bool stopped(const inv_store *store) {
     return atomic_load_explicit(&((inv_store *)store)->stop, memory_order_acquire) != 0 ||
@@ -456,8 +452,7 @@ void inv_store_run_housekeeper(inv_store *store) {
     loop_end(store);
 }
 
-/* ---- reads
- * ----------------------------------------------------------------------------------------- */
+/* ---- reads ----------------------------------------------------------------------------------- */
 
 typedef struct lookup { /* a SKU and a location as asked for */
     inv_text sku;
@@ -729,8 +724,7 @@ inv_result inv_store_reservation(inv_store *store, inv_text seller, inv_text id,
     return result;
 }
 
-/* ---- names
- * ----------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static void name_command(inv_name_kind kind, inv_text seller, inv_text name, inv_line *line,
                          inv_command *command) {
@@ -868,8 +862,7 @@ bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char 
     return found;
 }
 
-/* ---- figures
- * --------------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 static void stripe_figures(inv_store *store, inv_metrics *out) {
     uint64_t now = atomic_load_explicit(&store->now_ms, memory_order_acquire), lowest = now;

@@ -239,8 +239,7 @@ static inline uint64_t inv_stripe_time(const inv_store *store, uint32_t stripe, 
 uint64_t inv_seller_tweak(const inv_store *store, inv_text seller);
 uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller); /* by number */
 
-/* ---- inv_job.c: form
- * ------------------------------------------------------------------------------ */
+/* ---- inv_job.c: form ------------------------------------------------------------------------- */
 bool inv_text_is_utf8(inv_text text);
 /* 1 to max bytes of UTF-8. */
 static inline bool inv_text_fits(inv_text text, uint32_t max) {
@@ -262,8 +261,7 @@ static inline inv_wal_class inv_command_class(uint8_t kind) {
                : INV_WAL_ORDINARY;
 }
 
-/* ---- inv_run.c
- * ------------------------------------------------------------------------------------- */
+/* ---- inv_run.c ------------------------------------------------------------------------------- */
 void inv_run_reset(inv_run *run, inv_store *store, inv_lane *lane);
 inv_run *inv_run_of(inv_store *store, inv_lane *lane); /* the lane's scratch; NULL: no memory */
 void inv_run_want_stripe(inv_run *run, uint32_t stripe);
@@ -291,16 +289,14 @@ INV_MUST_USE inv_result inv_run_note(inv_store *store, inv_lane *lane, uint8_t k
 inv_result inv_execute(inv_store *store, const inv_command *commands, size_t count,
                        inv_reply *replies, bool may_wait);
 
-/* ---- inv_judge.c
- * ------------------------------------------------------------------------------------ */
+/* ---- inv_judge.c ----------------------------------------------------------------------------- */
 /* Decides a job under its locks and applies it. Returns its code or INV_NEED_STRIPES. */
 int inv_judge(inv_run *run, inv_job *job);
 void inv_fill_level(const inv_store *store, uint32_t stripe, uint32_t place, uint32_t location,
                     const inv_row *row, uint64_t lsn, uint64_t now_ms, inv_stock_level *out);
 void inv_fill_reservation(const inv_store *store, inv_ref ref, inv_reply *reply);
 
-/* ---- inv_apply.c
- * ------------------------------------------------------------------------------------ */
+/* ---- inv_apply.c ----------------------------------------------------------------------------- */
 /* Row effect of a line. Live code has reserved the memory before. INV_LOG_CORRUPT: a counter would
  * leave its range, an unknown SKU; INV_NO_MEMORY (replay only). */
 INV_MUST_USE inv_result inv_apply_row(inv_store *store, const inv_change_line *line);
@@ -319,8 +315,7 @@ void inv_arm(inv_store *store, uint32_t stripe, inv_ref ref);
 void inv_disarm(inv_store *store, uint32_t stripe, inv_ref ref);
 uint8_t inv_state_of(const inv_hold_line *lines, uint32_t line_count, uint8_t ended_as);
 
-/* ---- inv_time.c
- * ------------------------------------------------------------------------------------- */
+/* ---- inv_time.c ------------------------------------------------------------------------------ */
 /* Engine time begins to run, from the moment of inv_drift_begin. */
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace);
 /* What T would be if it were announced now: where the clock stands. Under time_lock. */
@@ -334,8 +329,7 @@ void inv_forget(inv_store *store, uint64_t window_start_ms, uint64_t lsn);
 /* Remembers, at the tick that ends at lsn, how many ids have ended so far. */
 void inv_mark_ended(inv_store *store, uint64_t lsn, uint64_t now_ms);
 
-/* ---- inv_drift.c
- * ------------------------------------------------------------------------------------ */
+/* ---- inv_drift.c ----------------------------------------------------------------------------- */
 /* Both clocks at one moment. False: it can't be had, the two readings may be far apart. */
 bool inv_drift_read(const inv_clock *clock, uint64_t *out_mono_ms, uint64_t *out_wall_ms);
 /* Reads both clocks, once, on opening: the moment from which time runs and drift is counted. */
@@ -345,17 +339,14 @@ void inv_drift_look(inv_store *store);
 /* Engine time gained by correction up to mono_ms. */
 uint64_t inv_drift_slewed_ms(const inv_drift *drift, uint64_t mono_ms);
 
-/* ---- inv_pack.c
- * ------------------------------------------------------------------------------------- */
+/* ---- inv_pack.c ------------------------------------------------------------------------------ */
 /* One short step of packing, if there is anything to pack; for the housekeeper alone. */
 void inv_pack_step(inv_store *store);
 
-/* ---- inv_recover.c
- * ---------------------------------------------------------------------------------- */
+/* ---- inv_recover.c --------------------------------------------------------------------------- */
 INV_MUST_USE inv_result inv_recover(inv_store *store, inv_error *error);
 
-/* ---- inv_store.c
- * ------------------------------------------------------------------------------------ */
+/* ---- inv_store.c ----------------------------------------------------------------------------- */
 /* Everything that needs the identity (hash key, stripes): called by recovery once it is known. */
 INV_MUST_USE inv_result inv_store_init_parts(inv_store *store);
 /* The names of a kind; NULL: they are not kept in one list. */

@@ -49,8 +49,7 @@ uint64_t inv_time_clock_ms(const inv_store *store) {
     return clock_at(store, clock->mono_ms(clock->context));
 }
 
-/* ---- forgetting
- * ------------------------------------------------------------------------------------- */
+/* ---- forgetting ------------------------------------------------------------------------------ */
 
 uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller) {
     inv_text text;
@@ -204,8 +203,7 @@ static void find_excess(inv_store *store, uint64_t excess, uint64_t *lsn, uint64
     inv_env_free(store->env, heap, bytes);
 }
 
-/* ---- ticks
- * ------------------------------------------------------------------------------------------- */
+/* ---- ticks ----------------------------------------------------------------------------------- */
 
 /* Between two ticks: by as much more than a tick may leave behind when it goes by marks. */
 static bool must_forget(const inv_store *store) {
@@ -288,8 +286,7 @@ inv_result inv_time_tick(inv_store *store, inv_lane *lane, uint64_t now,
     return INV_OK;
 }
 
-/* ---- expiry
- * ------------------------------------------------------------------------------------------ */
+/* ---- expiry ---------------------------------------------------------------------------------- */
 
 /* Takes due holds of a locked stripe until the record is full; returns how many. */
 static uint32_t take_due(inv_run *run, uint32_t home, uint64_t now, uint32_t most, bool *out_more) {

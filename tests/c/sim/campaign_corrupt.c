@@ -20,6 +20,7 @@
 #include "world.h"
 
 #define FILE_COUNT_LIMIT 32u
+#define TRIALS_WHOLE 1000000u /* about what a campaign here tries; asked for fewer, it samples all */
 #define LAST_GROUP_BYTES 1400u /* spans sectors, so that losing one leaves records of the group */
 
 typedef enum disk_kind { DISK_CLEAN, DISK_KILLED, DISK_BARE } disk_kind;
@@ -40,6 +41,7 @@ typedef struct damage {
     uint32_t file_count;
     uint64_t floor_lsn; /* nothing below may be dropped */
     uint64_t random;
+    uint32_t one_in; /* trial is made */
     double deadline;
 } damage;
 
@@ -255,6 +257,7 @@ static bool try_byte(damage *d, uint8_t *bytes, const damage_file *file, uint64_
                      uint8_t value) {
     char what[120];
     uint8_t original = bytes[offset];
+    if (d->one_in > 1 && !world_chance(&d->random, d->one_in)) return true;
     snprintf(what, sizeof what, "%s byte %" PRIu64 " set from %02x to %02x", file->name, offset,
              original, value);
     bytes[offset] = value;
@@ -308,6 +311,7 @@ typedef bool (*damage_step)(damage *d, inv_memory *disk, const damage_file *file
 static bool try_step(damage *d, damage_step step, const damage_file *file, uint64_t argument) {
     char what[200] = "";
     expectation expected = MAY_BE_IDENTICAL;
+    if (d->one_in > 1 && !world_chance(&d->random, d->one_in)) return true;
     inv_memory *disk = inv_memory_clone(d->disk);
     if (disk == NULL) abort();
     bool applies = step(d, disk, file, argument, &expected, what, sizeof what);
@@ -494,6 +498,8 @@ static damage *damage_create(const campaign_options *options, campaign_report *r
     d->options = options;
     d->report = report;
     d->deadline = campaign_now_seconds() + options->seconds;
+    if (options->states < TRIALS_WHOLE && !options->full)
+        d->one_in = (uint32_t)(TRIALS_WHOLE / inv_max_u64(options->states, 1));
     return d;
 }
 

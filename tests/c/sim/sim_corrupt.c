@@ -15,7 +15,7 @@ static const campaign_part parts[] = {
 };
 
 int main(int argc, char **argv) {
-    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 10000000};
+    campaign_options options = {.seed = CAMPAIGN_SEED_DEFAULT, .states = 1000000};
     campaign_options_read(&options, argc, argv);
     return campaign_main(parts, sizeof parts / sizeof parts[0], &options);
 }
