@@ -33,6 +33,7 @@ SHOWN = {"c", "cmake", "cython", "diff", "ini", "json", "make", "mermaid", "text
 # (page, first command of the block): what only a human runs.
 NOT_RUN = {
     ("README.md", "make demo"),
+    ("docs/campaigns.md", "make campaign"),
     ("docs/performance.md", "make bench"),
     ("docs/tutorial.md", "make demo"),
 }
