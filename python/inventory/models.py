@@ -22,6 +22,8 @@ __all__ = [
     "ConsumerInfo",
     "Event",
     "EventLine",
+    "FsckItem",
+    "FsckReport",
     "Line",
     "LogEntry",
     "LogLine",

@@ -621,6 +621,13 @@ cdef extern from "invcore.h" nogil:
         uint32_t number
         inv_text text
 
+    inv_result inv_log_next_name(inv_log *log, inv_log_name *out, bool *out_more,
+                                 inv_error *error) noexcept
+    inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *out_more,
+                            inv_error *error) noexcept
+    inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
+                                  inv_error *error) noexcept
+    void inv_log_tail_of(const inv_log *log, inv_log_tail *out) noexcept
     ctypedef struct inv_fsck_item:
         uint8_t kind
         bool ok
@@ -651,12 +658,6 @@ cdef extern from "invcore.h" nogil:
 
     inv_result inv_fsck(inv_env *env, inv_fsck_visit visit, void *argument, inv_fsck_report *out,
                         inv_error *error) noexcept
-    inv_result inv_log_next_name(inv_log *log, inv_log_name *out, bool *out_more,
-                                 inv_error *error) noexcept
-    inv_result inv_log_next(inv_log *log, inv_log_record *out, bool *out_more,
-                            inv_error *error) noexcept
-    inv_result inv_log_next_entry(inv_log *log, inv_log_entry *out, bool *out_more,
-                                  inv_error *error) noexcept
-    void inv_log_tail_of(const inv_log *log, inv_log_tail *out) noexcept
+
     const char *inv_log_entry_name(uint8_t kind) noexcept
     const char *inv_log_op_name(uint8_t op) noexcept

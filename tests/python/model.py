@@ -252,7 +252,7 @@ class Model:
     ) -> Answer:
         try:
             answer = self._step("commit", reservation_id, lines, op_id, final=final)
-            if lines is None:
+            if lines is None and not answer.replayed:  # a replay leaves no trace
                 self.holds[same_id(reservation_id)].committed_whole = True
             return answer
         except Refusal as refusal:

@@ -64,7 +64,7 @@ def _line(item: FsckItem) -> str:
 
 @click.command(
     cls=Command,
-    examples=["inventory recover shop.inv", "inventory recover shop.inv --accept-loss 80123"],
+    examples=["inventory recover shop.inv", "inventory recover shop.inv --json"],
 )
 @store_argument
 @click.option(
@@ -75,8 +75,9 @@ def _line(item: FsckItem) -> str:
 def recover(path: str, accept_loss: int | None, as_json: bool) -> None:
     """Recover the store at PATH and close it properly; say what was found.
 
-    Any opening recovers a store; this one can also give up what is damaged. Copy the directory
-    first: the files of the lost part are removed.
+    Any opening recovers a store; this one can also give up what is damaged, with --accept-loss and
+    the lsn that `inventory fsck` says. Copy the directory first: the files of the lost part are
+    removed.
 
     Exit status: 0, or 3 when the store can't be opened, or nothing is damaged at LSN.
     """
