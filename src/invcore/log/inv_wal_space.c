@@ -390,6 +390,17 @@ static inv_result prepare_whole(inv_wal *wal, const char *spare, uint64_t bytes,
     return result;
 }
 
+/* A reserve that records are about to be written into is none any more: after a crash in between
+ * the next opening deletes the file, and has its room. */
+static inv_result reserve_to_spare(inv_wal *wal, uint32_t index, const char *spare,
+                                   inv_error *error) {
+    const inv_storage *storage = &wal->env->storage;
+    char name[INV_FILE_NAME_MAX + 1];
+    reserve_name(name, index);
+    inv_result result = storage->rename(storage->context, name, spare, error);
+    return result == INV_OK ? storage->sync_directory(storage->context, error) : result;
+}
+
 inv_result inv_wal_first_segment(inv_wal *wal, const inv_wal_segment_header *header,
                                  const uint8_t *relog, uint64_t relog_bytes,
                                  inv_segment_map *out_map, inv_error *error) {
@@ -409,9 +420,8 @@ inv_result inv_wal_first_segment(inv_wal *wal, const inv_wal_segment_header *hea
     bool from_reserve = result == INV_DISK_FULL && has_reserve;
     if (from_reserve) {
         give_back(wal);
-        reserve_name(source, lowest(reserves));
         own.segment_bytes = wal->segment_bytes;
-        result = INV_OK;
+        result = reserve_to_spare(wal, lowest(reserves), source, error);
     }
     if (result != INV_OK) return result;
     result = storage->map(storage->context, source, wal->staged, out_map, error);

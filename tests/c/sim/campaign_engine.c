@@ -28,6 +28,7 @@
 #define STEADY_STEP_COUNT 600u /* of a seed whose process lives long enough to fill segments */
 #define OPEN_TRIES_MAX 12u
 #define LIVENESS_ROUNDS_MAX 24u
+#define LIVENESS_ROUND_MS 2000u /* all rounds together: longer than a full disk is left alone */
 #define SNAPSHOT_ROUNDS_MAX 120u
 #define LONG_WAIT_MS (11u * 60 * 1000) /* longer than a failed snapshot is put off */
 #define TWICE_ONE_IN 64u /* seeds that run a second time: the same must happen */
@@ -363,6 +364,23 @@ static uint32_t clients_busy(const engine *e) {
     return busy;
 }
 
+/* A store that has met a full disk comes back to normal by itself, though not at once. */
+static bool disk_is_well(engine *e) {
+    world *w = &e->w;
+    inv_metrics metrics;
+    inv_store_metrics(w->store, &metrics);
+    for (uint32_t i = 0; metrics.disk_state != INV_DISK_OK; i++) {
+        if (i == LIVENESS_ROUNDS_MAX)
+            return world_problem(w, "disk_state is %" PRIu64 " after %u rounds with room",
+                                 metrics.disk_state, i);
+        if (!take_result(e, inv_store_flush(w->store), "flush") || !world_prepare_all(w))
+            return false;
+        if (!world_advance(w, LIVENESS_ROUND_MS, 64)) return false;
+        inv_store_metrics(w->store, &metrics);
+    }
+    return true;
+}
+
 static bool all_are_answered(engine *e) {
     world *w = &e->w;
     uint32_t rounds = 0;
@@ -417,7 +435,7 @@ static bool get_well(engine *e) {
     inv_store_failure(w->store, &failure); /* a fault nobody was told of yet */
     if (failure.code != 0 && !restart(e, END_KILL)) return false;
     if (!take_result(e, inv_store_flush(w->store), "flush") || !world_prepare_all(w)) return false;
-    if (!all_are_answered(e) || !time_catches_up(e) || !a_snapshot_is_taken(e)) return false;
+    if (!disk_is_well(e) || !all_are_answered(e) || !time_catches_up(e) || !a_snapshot_is_taken(e)) return false;
     if (!restart(e, END_CLOSE)) return false;
     inv_recovery recovery;
     inv_store_recovery(w->store, &recovery);
