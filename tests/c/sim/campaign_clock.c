@@ -684,6 +684,7 @@ void campaign_clock(const campaign_options *options, campaign_report *report) {
     memset(report, 0, sizeof *report);
     for (uint64_t i = 0; i < options->states; i++) {
         if (options->seconds > 0 && campaign_now_seconds() - began > options->seconds) break;
+        report->seed_next = options->seed + i + 1;
         one_seed(r, options->seed + i, report);
         if (r->problem[0] == '\0') continue;
         snprintf(report->problem, sizeof report->problem, "%s", r->problem);
