@@ -73,7 +73,7 @@ typedef struct world {
     uint64_t sku_lsn[ORACLE_SKU_COUNT];
     uint64_t hold_lsn[ORACLE_HOLD_COUNT_MAX];
     uint32_t hold_next, op_next;
-    uint32_t stripe_of_sku[ORACLE_SKU_COUNT]; /* index of the first SKU of the same stripe */
+    uint32_t stripe_of_sku[ORACLE_SKU_COUNT];
     bool allow_busy; /* a BUSY or a failure of the store is the driver's business, no violation */
 
     uint64_t commands, refused, replayed, expired, acks;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../src/invcore/store/inv_store.h"
 #include "world_names.h"
 
 static uint32_t random_sku(world *w, uint32_t sku_mask) {
@@ -186,26 +187,20 @@ bool world_make_command(world *w, uint32_t sku_mask, bool simple, oracle_command
 
 bool world_stock_up(world *w) {
     for (uint32_t sku = 0; sku < ORACLE_SKU_COUNT; sku++) {
-        uint64_t last_lsn = w->changes[w->change_count - 1].lsn;
         oracle_command command;
         command_clear(&command, INV_CMD_RECEIVE);
         command.line_count = 1;
         command.lines[0] = (oracle_line){sku, sku % ORACLE_LOCATION_COUNT,
                                          20 + world_below(&w->random, 60)};
         if (!world_execute(w, &command, 1)) return false;
-        w->stripe_of_sku[sku] = sku;
-        /* A read shows the newest change of the whole stripe: SKUs whose figure moved share it. */
-        for (uint32_t other = 0; other < sku; other++) {
-            inv_line line = {.sku = world_sku_name(other), .location = world_location_name(0)};
-            inv_stock_level level;
-            memset(&level, 0, sizeof level);
-            if (inv_store_availability(w->store, (inv_text){NULL, 0}, &line, &level) != INV_OK)
-                continue;
-            if (level.lsn > last_lsn) {
-                w->stripe_of_sku[sku] = w->stripe_of_sku[other];
-                break;
-            }
-        }
+        const inv_text name = world_sku_name(sku);
+        uint32_t number;
+        uint64_t lsn;
+        size_t bad;
+        if (inv_store_numbers(w->store, INV_NAME_SKU, (inv_text){NULL, 0}, &name, 1, false, &number,
+                              &lsn, &bad) != INV_OK)
+            return world_problem(w, "a SKU that was received has no number");
+        w->stripe_of_sku[sku] = inv_sku_stripe(w->store, number);
     }
     return true;
 }
