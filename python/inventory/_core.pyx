@@ -507,8 +507,8 @@ cdef class Handle:
         self.usable()
         invcore.inv_store_recovery(self.store, &found)
         return _Recovery(
-            found.records_replayed, found.records_skipped, found.entries_replayed, found.lsn_first,
-            found.lsn_end, found.torn_bytes_dropped, found.torn_records_dropped,
+            found.records_replayed, found.records_skipped, found.entries_replayed,
+            found.digests_checked, found.lsn_first, found.lsn_end, found.torn_bytes_dropped, found.torn_records_dropped,
             found.relogged_bytes,
             found.durable_proven, found.epoch, found.segments_read, found.snapshot_lsn,
             found.snapshot_end_lsn, found.snapshot_bytes, found.snapshots_damaged,

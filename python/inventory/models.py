@@ -264,7 +264,8 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     """What opening the store found in its log.
 
     ``torn_bytes_dropped`` are bytes after the end of the log that were no whole record: never
-    acknowledged to anybody. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
+    acknowledged to anybody. ``digests_checked``: how often what was rebuilt was compared with what
+    the log says was there, and was the same. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
     without one; ``snapshots_damaged`` newer ones could not be read. ``loss_lsn_end``: what was
     durable from ``lsn_end`` to here was given up (``accept_loss_lsn``); 0: nothing.
     ``records_skipped`` are of a later release, of a type that says it need not be understood;
@@ -277,6 +278,7 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     records_replayed: int
     records_skipped: int
     entries_replayed: int
+    digests_checked: int
     lsn_first: int
     lsn_end: int
     torn_bytes_dropped: int

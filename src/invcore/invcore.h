@@ -199,6 +199,7 @@ typedef struct inv_recovery {
     uint64_t records_replayed;
     uint64_t records_skipped; /* of them of a type this release does not know and may skip */
     uint64_t entries_replayed;
+    uint64_t digests_checked;    /* what was rebuilt was compared so often with what was there */
     uint64_t lsn_first;          /* first lsn of the log read */
     uint64_t lsn_end;            /* end of the last record applied */
     uint64_t torn_bytes_dropped; /* bytes after the end that were no whole record; 0 = clean end */

@@ -140,6 +140,7 @@ cdef extern from "invcore.h" nogil:
         uint64_t records_replayed
         uint64_t records_skipped
         uint64_t entries_replayed
+        uint64_t digests_checked
         uint64_t lsn_first
         uint64_t lsn_end
         uint64_t torn_bytes_dropped

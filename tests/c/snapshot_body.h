@@ -229,6 +229,7 @@ static void begin(uint64_t seed, uint64_t log_bytes) {
     s.options.segment_bytes = 64u << 10;
     s.env->snapshot_stripes = 1;
     s.env->replay_part_entries = (uint32_t)(seed % 4);
+    s.env->digest_bytes = 256 << seed % 5;
     pack_always(&s.env->allocator);
     CHECK_EQ(shop_open(&s), INV_OK);
 }

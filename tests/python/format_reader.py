@@ -29,10 +29,10 @@ FORMAT = (1, 0)
 HELD, ALLOCATED, SHIPPED, RELEASED, CANCELLED, EXPIRED = 1, 3, 4, 5, 6, 7
 RESERVE, COMMIT, SHIP, RELEASE, CANCEL, EXTEND, EXPIRE, TOMBSTONE = 1, 2, 3, 4, 5, 6, 9, 11
 RECEIVE, ISSUE, ADJUST, COUNT, POLICY = 12, 13, 14, 16, 21
-NAME, CLOCK_TICK, SNAPSHOT_MARK, FORMAT_GATE, OPERATOR_ACT = 27, 28, 30, 31, 32
+NAME, CLOCK_TICK, DIGEST, SNAPSHOT_MARK, FORMAT_GATE, OPERATOR_ACT = 27, 28, 29, 30, 31, 32
 STOCK = frozenset((RECEIVE, ISSUE, ADJUST, COUNT, POLICY))
 MOVES = frozenset((COMMIT, SHIP, RELEASE, CANCEL, EXPIRE))
-NOTES = frozenset((CLOCK_TICK, SNAPSHOT_MARK, FORMAT_GATE, OPERATOR_ACT))
+NOTES = frozenset((CLOCK_TICK, DIGEST, SNAPSHOT_MARK, FORMAT_GATE, OPERATOR_ACT))
 KINDS = STOCK | MOVES | NOTES | {RESERVE, EXTEND, TOMBSTONE, NAME}
 SKU, LOCATION, SELLER, ACCOUNT, REASON, REFERENCE = 1, 2, 3, 4, 5, 6
 SET_SAFETY = 11
@@ -124,6 +124,20 @@ def sip(key: tuple[int, int], tweak: int, message: bytes) -> int:
 
 
 # ---- STATE, HINT, segments -----------------------------------------------------------------------
+
+
+WORD = (1 << 64) - 1
+ODD = (
+    0x6A09E667F3BCC909, 0xBB67AE8584CAA73B, 0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1,
+    0x510E527FADE682D1, 0x9B05688C2B3E6C1F, 0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179,
+)  # fmt: skip
+
+
+def mix(first: int, *words: int) -> int:
+    value = (first + sum(word * odd for word, odd in zip(words, ODD, strict=False))) & WORD
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value = (value ^ value >> shift) * factor & WORD
+    return value ^ value >> 31
 
 
 def check_format(where: str, major: int, minor: int, features: int) -> None:
@@ -439,7 +453,6 @@ class Entry:
 def entries_of(record: Record) -> Iterator[Entry]:
     payload = record.payload
     need(len(payload) >= 16, "a CHANGES record without its prefix")
-    need(payload[8:16] == bytes(8), "the digest delta")
     at = 16
     while at < len(payload):
         entry, at = entry_at(payload, at, record.lsn + RECORD_BYTES)
@@ -549,6 +562,7 @@ class Hold:
     lsn: int = 0
     units: int = 0
     lines: list[HoldLine] | None = field(default_factory=list)  # None: gone
+    whole: bool = False  # committed, all of it that was left
 
     @property
     def ended(self) -> bool:
@@ -583,6 +597,8 @@ class Store:
     floors: dict[int, int] = field(default_factory=dict)  # by stripe: it is exact as of
     fuzzy_end: int = 0
     log: Log | None = None
+    digest: int = 0  # by what the records say they add
+    digests: int = 0  # compared
 
     # ---- numbers and hashes
 
@@ -605,6 +621,69 @@ class Store:
     def sku_hash(self, seller: int, name: str) -> int:
         return self._sip(self.seller_tweak(seller), name.encode())
 
+    # ---- digests
+
+    def hold_digest(self, hold: Hold) -> int:
+        if hold.ended:
+            return 0
+        text = isinstance(hold.id, str)
+        if isinstance(hold.id, str):
+            name = hold.id.encode()
+            first, second = self._sip(self.seller_tweak(hold.seller) ^ 1, name), len(name)
+        else:
+            first, second = struct.unpack("<QQ", hold.id)
+        lines = hold.lines or []
+        head = hold.seller | hold.state << 16 | text << 24 | hold.account << 32
+        body = hold.body | len(lines) << 32 | (4 if hold.whole else 0) << 48
+        deadline = hold.deadline if hold.state == HELD else 0
+        return sum(
+            mix(
+                3, first, second, head, body, deadline,
+                line.sku | line.qty << 32,
+                line.held | line.allocated << 32,
+                line.shipped | line.location << 32 | line.free << 48,
+            )
+            for line in lines
+        )  # fmt: skip
+
+    def full_digest(self, stripe: int | None = None) -> int:
+        """Of what there is, in one stripe or in all."""
+
+        def mine(number: int) -> bool:
+            return stripe is None or number & self.stripe_mask == stripe
+
+        rows = sum(
+            mix(
+                1,
+                sku | self.sku_hash(*self.skus[sku]) >> 32 << 32,
+                row.on_hand | row.held << 32,
+                row.allocated | location << 32,
+            )
+            for (sku, location), row in self.rows.items()
+            if mine(sku) and (row.on_hand or row.held or row.allocated)
+        )
+        policies = sum(
+            mix(2, sku | location << 32, safety)
+            for (sku, location), safety in self.policies.items()
+            if mine(sku)
+        )
+        holds = sum(self.hold_digest(hold) for hold in self.holds.values() if mine(hold.home))
+        return (rows + policies + holds) & WORD
+
+    def apply_digest(self, entry: Entry, record: Record) -> None:
+        blob = entry.blob or b""
+        need(len(blob) == 16, "DIGEST")
+        value, before = struct.unpack("<QQ", blob)
+        need(before < record.lsn and (before > 0 or value == 0), "DIGEST")
+        if before == 0 or record.lsn < self.fuzzy_end:
+            return
+        need(self.full_digest() == value, "the digest of what there is")
+        # Behind a snapshot the sum begins with the first that is told.
+        if self.digests > 0 or self.snapshot_lsn == 0:
+            need(self.digest == value, "the sum of the digests' deltas")
+        self.digest = value
+        self.digests += 1
+
     # ---- replay
 
     def in_copy(self, stripe: int, record: Record) -> bool:
@@ -620,6 +699,8 @@ class Store:
                 self.apply_tick(entry, time)
             elif entry.kind == FORMAT_GATE:
                 self.apply_gate(entry)
+            elif entry.kind == DIGEST:
+                self.apply_digest(entry, record)
             elif entry.kind == SNAPSHOT_MARK:
                 need(entry.blob is not None and len(entry.blob) == 16, "SNAPSHOT_MARK")
             elif entry.kind == OPERATOR_ACT:
@@ -628,6 +709,7 @@ class Store:
                 self.apply_stock(entry, record, time)
             else:
                 self.apply_hold(entry, record, time)
+        self.digest = self.digest + struct.unpack_from("<Q", record.payload, 8)[0] & WORD
 
     def apply_name(self, entry: Entry, record: Record) -> None:
         need(entry.blob is not None, "NAME without a text")
@@ -784,6 +866,7 @@ class Store:
             mine = [x for x in lines if (x.sku, x.location, x.free) == where]
             need(len(mine) == 1, "a line that the reservation has not")
             mine[0].move(change.op, change.qty)
+        hold.whole |= entry.kind == COMMIT and entry.whole
         if any(line.held for line in lines):
             hold.state = HELD
         elif any(line.allocated for line in lines):
@@ -881,6 +964,7 @@ class Snapshot:
     numbers: list[tuple[int, int]] = field(default_factory=list)
     row_at: list[int] = field(default_factory=list)
     stripe_last: int = -1
+    digest: int = 0
 
     def load(self) -> None:
         data, identity = self.data, self.store.identity
@@ -953,6 +1037,8 @@ class Snapshot:
 
     def finish_stripe(self) -> None:
         need(not any(self.left.values()), "an incomplete stripe")
+        found = self.store.full_digest(self.stripe_last) if self.stripe_last >= 0 else 0
+        need(found == self.digest, "the digest of a stripe")
 
     def load_section(self, section: Section) -> None:
         kind, payload = section.kind, section.payload
@@ -961,7 +1047,8 @@ class Snapshot:
             need(section.stripe > self.stripe_last and section.count == 1, "order of stripes")
             self.stripe_last = section.stripe
             lsn, *counts = struct.unpack_from("<Q6I", payload)
-            need(len(payload) == 40 and not any(payload[32:]) and lsn > 0, "STRIPE")
+            need(len(payload) == 40 and lsn > 0, "STRIPE")
+            self.digest = struct.unpack_from("<Q", payload, 32)[0]
             names = ("skus", "rows", "name_bytes", "policies", "holds", "ended")
             self.left = dict(zip(names, counts, strict=True))
             self.totals = [
@@ -1051,7 +1138,7 @@ class Snapshot:
         if kind & 4:
             need(section.stripe == store.id_stripe(seller, own_id), "home of a tombstone")
         hold = Hold(seller, own_id, section.stripe, op=bool(kind & 2), state=state, lsn=lsn)
-        hold.account, hold.body = account, body
+        hold.account, hold.body, hold.whole = account, body, bool(by & 4)
         hold.lines = None
         if flags & 8:
             need(sku == 0 and not flags & 2, "a hold with lines")

@@ -128,6 +128,7 @@ struct inv_env {
                                      log fills windows and starts the thread; 0: the usual 128 */
     uint32_t snapshot_stripes; /* tests: stripes that one step of a snapshot copies, so that others
                                   come in between; 0: as many as fill a block */
+    uint64_t digest_bytes; /* tests: of log from one DIGEST to the next; 0: the usual 16 MiB */
     void (*yield)(void *context, int point); /* NULL in products; called at INV_YIELD points */
     void *yield_context;
     void *owned[4]; /* what inv_env_use_* allocated, freed by inv_env_destroy */

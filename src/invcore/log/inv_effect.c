@@ -99,7 +99,7 @@ static inline bool is_known_kind(uint8_t kind) {
         1ull << INV_ENTRY_EXPIRE | 1ull << INV_ENTRY_TOMBSTONE | 1ull << INV_ENTRY_RECEIVE |
         1ull << INV_ENTRY_ISSUE | 1ull << INV_ENTRY_ADJUST | 1ull << INV_ENTRY_COUNT |
         1ull << INV_ENTRY_POLICY | 1ull << INV_ENTRY_NAME | 1ull << INV_ENTRY_CLOCK_TICK |
-        1ull << INV_ENTRY_SNAPSHOT_MARK | 1ull << INV_ENTRY_FORMAT_GATE |
+        1ull << INV_ENTRY_DIGEST | 1ull << INV_ENTRY_SNAPSHOT_MARK | 1ull << INV_ENTRY_FORMAT_GATE |
         1ull << INV_ENTRY_OPERATOR_ACT;
     return kind < 64 && (known >> kind & 1) != 0;
 }

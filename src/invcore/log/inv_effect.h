@@ -76,6 +76,9 @@ typedef struct inv_effect_tick {
     uint64_t stale_before_ms;     /* a UUIDv7 made before this may have been forgotten */
 } inv_effect_tick;
 
+/* DIGEST blob: u64 digest of all there is, as of the record's start; u64 lsn: end of the DIGEST
+ * before it, or where this run of the store began to write. Both 0: it says nothing. */
+#define INV_EFFECT_DIGEST_BYTES 16u
 #define INV_EFFECT_MARK_BYTES 16u /* SNAPSHOT_MARK blob: u64 start lsn, u64 end lsn */
 /* OPERATOR_ACT blob: u64 what, and of an accepted loss: u64 from lsn, u64 to lsn. */
 #define INV_EFFECT_ACT_BYTES 24u

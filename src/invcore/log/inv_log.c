@@ -5,8 +5,9 @@
  * inv_wal_reader's, the decoding inv_effect's.
  *
  * The lock is given back as soon as the chain of segments is known. Nobody ever changes a record of
- * a segment in a chain: an opener begins a new segment and removes void ones. But snapshots trim
- * the log: a segment that is gone when its turn comes is INV_IO_ERROR. Rejected: keeping the lock (a
+ * a segment in a chain: an opener begins a new segment and removes void ones (after a crash also such
+ * as this reader would have looked into). And snapshots trim the log. A segment that is gone when its
+ * turn comes is INV_IO_ERROR. Rejected: keeping the lock (a
  * service could not start while somebody reads its log).
  */
 #include "inv_effect.h"
@@ -31,12 +32,22 @@ struct inv_log {
     inv_log_line lines[INV_EFFECT_LINE_COUNT_MAX];
 };
 
+/* Segments prepared behind the end of a store that was closed: there is nothing in them, and the next
+ * opener removes them. */
+static void leave_out_prepared(inv_wal_chain *chain) {
+    uint64_t end_lsn = chain->state.clean_lsn;
+    while (end_lsn != 0 && chain->link_count > 1 &&
+           chain->links[chain->link_count - 1].header.base_lsn >= end_lsn)
+        chain->link_count--;
+}
+
 static inv_result load_chain(inv_log *log, inv_error *error) {
     const inv_storage *storage = &log->env->storage;
     inv_result result = storage->lock(storage->context, error);
     if (result != INV_OK) return result;
     result = inv_wal_chain_load(&log->chain, log->env, error);
     storage->unlock(storage->context);
+    if (result == INV_OK) leave_out_prepared(&log->chain);
     if (result == INV_OK && !log->chain.exists)
         result = inv_fail(error, INV_IO_ERROR, 2 /* ENOENT */, "there is no store to read");
     return result;

@@ -71,7 +71,8 @@ typedef struct inv_snap_block { /* as in the header and in the footer's index */
 /* Section header, 16 bytes, then `bytes` bytes, a multiple of 8:
  *    0 u32 kind   4 u32 stripe (names: the kind of name)   8 u32 items   12 u32 bytes
  * STRIPE, 40 bytes: 0 u64 lsn  8 u32 SKUs  12 u32 rows  16 u32 bytes of names  20 u32 policies
- *   24 u32 holds  28 u32 of them ended (they come first, oldest lsn first)  32 zero
+ *   24 u32 holds  28 u32 of them ended (they come first, oldest lsn first)
+ *   32 u64 digest of what the stripe holds (inv_digest.h)
  * SKUS, 12 bytes each: 0 u32 hash of the name  4 u16 seller  6 u8 name length  7 u8 flags
  *   8 u16 rows  10 u16 zero. In order of their place.
  * NAMES: the names of the stripe's SKUs one after the other; padding at the section's end.

@@ -390,6 +390,15 @@ uint64_t inv_wal_prefix(const inv_wal *wal) {
     return prefix;
 }
 
+void inv_wal_look(const inv_wal *wal, uint64_t lsn, inv_wal_record *out) {
+    const uint8_t *bytes = address_of(segment_of(wal, lsn), lsn);
+    INV_ASSERT(bytes[0] == INV_WAL_MARKER && inv_load_u64(bytes + 8) == lsn);
+    *out = (inv_wal_record){.type = bytes[1],
+                            .payload_bytes = inv_load_u32(bytes + 4),
+                            .lsn = lsn,
+                            .payload = bytes + INV_WAL_RECORD_HEADER_BYTES};
+}
+
 /* ---- group commit ---------------------------------------------------------------------------- */
 
 void inv_wal_fail(inv_wal *wal, const inv_error *cause) {
@@ -472,12 +481,11 @@ static inv_result sync_range(inv_wal *wal, uint64_t from, uint64_t to, inv_error
     return INV_OK;
 }
 
-inv_result inv_wal_flush(inv_wal *wal, bool *out_synced) {
+inv_result inv_wal_flush(inv_wal *wal, uint64_t prefix, bool *out_synced) {
     *out_synced = false;
     if (inv_wal_failed(wal)) return INV_STORE_FAILED;
     if (wal->in_memory) return INV_OK;
     uint64_t durable = inv_wal_durable(wal);
-    uint64_t prefix = inv_wal_prefix(wal);
     if (prefix <= durable) {
         if (wal->hint_mono_ms != UINT64_MAX) write_hint(wal, true);
         wal->hint_mono_ms = UINT64_MAX; /* idle: written once, again after the next group */

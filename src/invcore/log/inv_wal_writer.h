@@ -157,8 +157,13 @@ uint64_t inv_wal_claim(inv_wal *wal, inv_lane *lane, uint64_t payload_bytes);
 void inv_wal_copy(inv_wal *wal, inv_lane *lane, uint64_t lsn, uint8_t *payload,
                   uint32_t payload_bytes);
 
-/* One group commit. INV_OK (*out_synced: something was synced), INV_STORE_FAILED. */
-INV_MUST_USE inv_result inv_wal_flush(inv_wal *wal, bool *out_synced);
+/* One group commit, up to `prefix` (inv_wal_prefix, asked before). INV_OK (*out_synced: something was
+ * synced), INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_wal_flush(inv_wal *wal, uint64_t prefix, bool *out_synced);
+
+/* Type and payload of the record at lsn, as it stands in memory. For the flusher: it lies below the
+ * prefix and is not durable yet. */
+void inv_wal_look(const inv_wal *wal, uint64_t lsn, inv_wal_record *out);
 
 /* Everything below is copied completely. */
 uint64_t inv_wal_prefix(const inv_wal *wal);

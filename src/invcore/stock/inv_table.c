@@ -4,6 +4,8 @@
  */
 #include "inv_table.h"
 
+#include "inv_digest.h"
+
 #define LOAD(pointer) __atomic_load_n(&(pointer), __ATOMIC_ACQUIRE)
 #define STORE(pointer, value) __atomic_store_n(&(pointer), (value), __ATOMIC_RELEASE)
 #define PLACE_MASK ((1u << 20) - 1)
@@ -326,40 +328,46 @@ inv_row *inv_table_add_row(inv_table *table, uint32_t place, uint16_t location) 
 /* ---- policies -------------------------------------------------------------------------------- */
 
 /* Slot of (place, location): the one that holds it, else the free one where it belongs. */
-static inv_policy *policy_slot(const inv_table *table, uint32_t place, uint16_t location) {
-    uint32_t mask = table->policy_room - 1;
+static inv_policy *policy_slot(inv_table_policies *policies, uint32_t place, uint16_t location) {
+    uint32_t mask = policies->room - 1;
     uint32_t at = (uint32_t)inv_mix64((uint64_t)place << 16 | location) & mask;
-    while (table->policies[at].sku != 0 &&
-           (table->policies[at].sku != place + 1 || table->policies[at].location != location))
+    while (policies->at[at].sku != 0 &&
+           (policies->at[at].sku != place + 1 || policies->at[at].location != location))
         at = (at + 1) & mask;
-    return &table->policies[at];
+    return &policies->at[at];
+}
+
+static inline bool has_policy_room(const inv_table_policies *policies) {
+    return policies != NULL && policies->count + 1 <= policies->room / 4 * 3;
 }
 
 uint32_t inv_table_safety_stock(const inv_table *table, uint32_t place, inv_row row) {
     if (INV_LIKELY((row.flags & INV_ROW_POLICY) == 0)) return 0;
-    const inv_policy *own = policy_slot(table, place, row.location);
+    const inv_policy *own = policy_slot(table->policies, place, row.location);
     if (own->sku != 0) return own->safety_stock;
-    return policy_slot(table, place, INV_LOCATION_NONE)->safety_stock; /* 0 in a free slot */
+    return policy_slot(table->policies, place, INV_LOCATION_NONE)->safety_stock; /* 0: free slot */
 }
 
 inv_result inv_table_reserve_policy(inv_table *table, inv_lanes *lanes) {
-    if (table->policy_count + 1 <= table->policy_room / 4 * 3) return INV_OK;
-    uint32_t room = table->policy_room == 0 ? 8 : table->policy_room * 2;
-    inv_policy *old = table->policies;
-    inv_policy *policies = inv_lanes_alloc(lanes, room * sizeof(inv_policy));
-    if (policies == NULL) return INV_NO_MEMORY;
-    uint32_t old_room = table->policy_room;
-    table->policies = policies;
-    table->policy_room = room;
-    for (uint32_t i = 0; i < old_room; i++)
-        if (old[i].sku != 0) *policy_slot(table, old[i].sku - 1, old[i].location) = old[i];
+    inv_table_policies *old = table->policies;
+    if (has_policy_room(old)) return INV_OK;
+    uint32_t room = old == NULL ? 8 : old->room * 2;
+    inv_table_policies *larger =
+        inv_lanes_alloc(lanes, sizeof *larger + room * sizeof(inv_policy));
+    if (larger == NULL) return INV_NO_MEMORY;
+    larger->room = room;
+    for (uint32_t i = 0; old != NULL && i < old->room; i++)
+        if (old->at[i].sku != 0)
+            *policy_slot(larger, old->at[i].sku - 1, old->at[i].location) = old->at[i];
+    larger->count = old == NULL ? 0 : old->count;
+    table->policies = larger;
     inv_lanes_free(lanes, old); /* policies are only read under the lock */
     return INV_OK;
 }
 
 static void policy_put(inv_table *table, uint32_t place, uint16_t location, uint32_t safety_stock) {
-    inv_policy *slot = policy_slot(table, place, location);
-    if (slot->sku == 0) table->policy_count++;
+    inv_policy *slot = policy_slot(table->policies, place, location);
+    if (slot->sku == 0) table->policies->count++;
     slot->sku = place + 1;
     slot->location = location;
     slot->safety_stock = safety_stock;
@@ -375,20 +383,36 @@ inv_result inv_table_load_policy(inv_table *table, inv_lanes *lanes, uint32_t pl
 
 void inv_table_set_safety_stock(inv_table *table, uint32_t place, uint16_t location,
                                 uint32_t safety_stock) {
-    INV_ASSERT(table->policy_count + 1 <= table->policy_room / 4 * 3);
+    INV_ASSERT(has_policy_room(table->policies));
     uint32_t count;
     inv_row *rows = inv_table_rows_of(table, place, &count);
     for (uint32_t i = 0; i < count; i++) {
         inv_row row = rows[i];
         if (location != INV_LOCATION_NONE && row.location != location) continue;
         if (location == INV_LOCATION_NONE && (row.flags & INV_ROW_POLICY) != 0 &&
-            policy_slot(table, place, row.location)->sku != 0)
+            policy_slot(table->policies, place, row.location)->sku != 0)
             policy_put(table, place, row.location, safety_stock);
         row.flags |= INV_ROW_POLICY;
         inv_row_store(&rows[i], row);
     }
     if (location == INV_LOCATION_NONE) table->skus->at[place].flags |= INV_SKU_POLICY;
     policy_put(table, place, location, safety_stock);
+}
+
+uint64_t inv_table_digest_policies(const inv_table *table, uint32_t place, uint32_t sku) {
+    if (INV_LIKELY(table->policies == NULL)) return 0;
+    uint32_t count;
+    const inv_row *rows = inv_table_rows_of(table, place, &count);
+    const inv_policy *slot = policy_slot(table->policies, place, INV_LOCATION_NONE);
+    uint64_t sum = slot->sku == 0
+                       ? 0
+                       : inv_digest_policy(sku, INV_LOCATION_NONE, slot->safety_stock);
+    for (uint32_t i = 0; i < count; i++) {
+        if ((rows[i].flags & INV_ROW_POLICY) == 0) continue;
+        slot = policy_slot(table->policies, place, rows[i].location);
+        if (slot->sku != 0) sum += inv_digest_policy(sku, rows[i].location, slot->safety_stock);
+    }
+    return sum;
 }
 
 /* ---- proof ----------------------------------------------------------------------------------- */

@@ -68,6 +68,11 @@ typedef struct inv_table_names {
     uint64_t room;
     char at[];
 } inv_table_names;
+typedef struct inv_table_policies {
+    uint32_t room; /* a power of two */
+    uint32_t count;
+    inv_policy at[]; /* by place and location */
+} inv_table_policies;
 
 typedef struct inv_table {
     inv_table_index *index; /* shared words: loaded and stored atomically */
@@ -78,9 +83,7 @@ typedef struct inv_table {
     uint32_t names_used;
     uint32_t rows_used; /* end of the used part */
     uint32_t rows_live; /* rows there are */
-    inv_policy *policies;
-    uint32_t policy_count;
-    uint32_t policy_room; /* power of two or 0 */
+    inv_table_policies *policies; /* NULL: none; under the lock only */
 } inv_table;
 
 /* Place of a SKU in this stripe, INV_NUMBER_NONE if unknown. hash: the name's 64-bit hash. */
@@ -163,6 +166,9 @@ static inline void inv_table_prefetch_row(const inv_table *table, uint32_t place
     INV_PREFETCH(line + INV_CACHE_LINE);
     INV_PREFETCH(line + 2 * INV_CACHE_LINE);
 }
+
+/* Digest of the policies of one SKU (its number is `sku`). */
+uint64_t inv_table_digest_policies(const inv_table *table, uint32_t place, uint32_t sku);
 
 /* Proves the arrays consistent; NULL or what is broken (static text). */
 const char *inv_table_check(const inv_table *table);

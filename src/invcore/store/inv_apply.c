@@ -26,13 +26,15 @@ inv_result inv_apply_row(inv_store *store, const inv_change_line *line) {
     if (line->op == INV_OP_SET_SAFETY) {
         inv_result result = inv_table_reserve_policy(&stripe->table, &store->lanes);
         if (result != INV_OK) return result;
+        stripe->digest -= inv_table_digest_policies(&stripe->table, place, line->sku);
         inv_table_set_safety_stock(&stripe->table, place, line->location, line->qty);
+        stripe->digest += inv_table_digest_policies(&stripe->table, place, line->sku);
         return INV_OK;
     }
     if (row == NULL) return INV_LOG_CORRUPT;
     inv_row after = inv_row_load(row);
     if (!inv_stock_apply(&after, line->op, line->qty)) return INV_LOG_CORRUPT;
-    inv_row_store(row, after);
+    inv_put_row(store, line->sku, row, after);
     return INV_OK;
 }
 
@@ -224,8 +226,8 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
     return INV_OK;
 }
 
-inv_result inv_apply_hold(inv_store *store, const inv_effect *effect, inv_ref ref,
-                          uint64_t time_ms) {
+static inv_result apply_effect(inv_store *store, const inv_effect *effect, inv_ref ref,
+                               uint64_t time_ms) {
     inv_hold *hold = inv_hold_at(&store->holds, ref);
     uint32_t stripe = inv_hold_stripe(&store->holds, ref);
     inv_hold_home *home = &store->stripes[stripe].home;
@@ -255,6 +257,16 @@ inv_result inv_apply_hold(inv_store *store, const inv_effect *effect, inv_ref re
     default:
         return apply_moves(store, effect, ref, time_ms);
     }
+}
+
+inv_result inv_apply_hold(inv_store *store, const inv_effect *effect, inv_ref ref,
+                          uint64_t time_ms) {
+    const inv_hold *hold = inv_hold_at(&store->holds, ref);
+    uint64_t *digest = &store->stripes[inv_hold_stripe(&store->holds, ref)].digest;
+    *digest -= inv_digest_hold(&store->holds, hold);
+    inv_result result = apply_effect(store, effect, ref, time_ms);
+    *digest += inv_digest_hold(&store->holds, hold);
+    return result;
 }
 
 void inv_apply_op(inv_store *store, const inv_effect *effect, inv_ref ref, uint64_t time_ms) {

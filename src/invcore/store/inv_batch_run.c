@@ -280,7 +280,7 @@ static int reserve_row(inv_run *run, const inv_batch_view *view, size_t row,
                             .flags = location == INV_LOCATION_NONE ? INV_LINE_FREE : 0};
     bool applied = inv_stock_apply(&after, line.op, line.qty);
     INV_ASSERT(applied);
-    inv_row_store(found, after);
+    inv_put_row(store, line.sku, found, after);
     inv_effect effect = {
         .kind = INV_ENTRY_RESERVE,
         .line_count = 1,
@@ -349,7 +349,7 @@ static int end_row(inv_run *run, const inv_batch_view *view, const inv_batch_hin
     inv_row after = inv_row_load(found);
     if (!inv_stock_apply(&after, line.op, line.qty)) return ROW_LONG_WAY;
     inv_run_touch(run, hint->stripe);
-    inv_row_store(found, after);
+    inv_put_row(store, line.sku, found, after);
     inv_hold_key key;
     key_of(view, hint, &key);
     inv_effect effect = {.kind = inv_entry_kind_of(kind),
@@ -398,7 +398,7 @@ static int stock_row(inv_run *run, const inv_batch_view *view, size_t row,
                             .op = minus ? INV_OP_SUB : INV_OP_ADD};
     bool applied = inv_stock_apply(&after, line.op, qty);
     INV_ASSERT(applied);
-    inv_row_store(found, after);
+    inv_put_row(store, line.sku, found, after);
     uint64_t lines = inv_line_sum(sku, location, 1) ^ inv_mix64((uint64_t)amount);
     inv_effect effect = {.kind = inv_entry_kind_of(kind),
                          .line_count = 1,

@@ -130,6 +130,8 @@ static void check_stripe(check *state, uint32_t index) {
     const char *broken = inv_table_check(&stripe->table);
     state->stripe = index;
     if (broken != NULL) problem(state, broken, index, 0);
+    if (inv_digest_stripe(state->store, index) != stripe->digest)
+        problem(state, "the digest is not of what is there", index, 0);
     if (stripe->wheel != NULL) {
         broken = inv_wheel_check(stripe->wheel, &state->store->pool, &timers);
         if (broken != NULL) problem(state, broken, index, 0);

@@ -24,7 +24,7 @@ static uint32_t try_rows(inv_run *run, uint32_t count, bool promise) {
         if (promise && inv_stock_promisable(after, safety) < change->qty) return i;
         if (!inv_stock_apply(&after, change->op, change->qty)) return i;
         inv_run_touch(run, stripe);
-        inv_row_store(row, after);
+        inv_put_row(store, change->sku, row, after);
     }
     return count;
 }
@@ -41,7 +41,7 @@ static void undo_rows(inv_run *run, uint32_t count) {
         after.on_hand -= (uint32_t)(delta.on_hand * (int64_t)change->qty);
         after.held -= (uint32_t)(delta.held * (int64_t)change->qty);
         after.allocated -= (uint32_t)(delta.allocated * (int64_t)change->qty);
-        inv_row_store(row, after);
+        inv_put_row(store, change->sku, row, after);
     }
 }
 

@@ -28,6 +28,7 @@ typedef struct replay {
     uint64_t tick_ms;           /* engine time of it */
     uint64_t upto_lsn;          /* entries behind it are left out; UINT64_MAX: none */
     bool ticked;
+    uint64_t digest_lsn; /* of the last DIGEST looked at: where the one before it stood */
     inv_format format;                   /* in force by what was read so far */
     char unknown[INV_EFFECT_WHAT_BYTES]; /* what of the failed entry nobody here knows */
 } replay;
@@ -37,7 +38,9 @@ typedef struct replay {
 /* Every number an entry names must be known before it is used; SKUs are looked at with their stripe
  * (inv_replay_apply). */
 static bool numbers_known(const inv_store *store, const inv_effect *effect) {
-    if (effect->kind == INV_ENTRY_CLOCK_TICK || effect->kind == INV_ENTRY_FORMAT_GATE) return true;
+    if (effect->kind == INV_ENTRY_CLOCK_TICK || effect->kind == INV_ENTRY_FORMAT_GATE ||
+        effect->kind == INV_ENTRY_DIGEST)
+        return true;
     if (effect->kind == INV_ENTRY_NAME)
         return effect->body_hash != INV_NAME_SKU ||
                effect->seller < inv_names_count(&store->sellers);
@@ -118,6 +121,16 @@ static inv_result replay_gate(replay *state, const inv_effect *effect) {
     return INV_OK;
 }
 
+/* While parts of the state are ahead of the log, there is nothing to compare with. */
+static inv_result replay_digest(replay *state, const inv_effect *effect,
+                                const inv_replay_place *place) {
+    inv_store *store = state->store;
+    if (place->record_lsn < store->replay_fuzzy_lsn) return INV_OK;
+    inv_result result = inv_digest_check(store, effect, &state->digest_lsn);
+    store->recovery.digests_checked += result == INV_OK && state->digest_lsn != 0;
+    return result;
+}
+
 static bool note_known(void *argument, inv_ref ref, inv_hold *hold) {
     replay *state = argument;
     inv_store *store = state->store;
@@ -143,8 +156,9 @@ static inv_result replay_entry(replay *state, const inv_effect *effect, inv_repl
     inv_store *store = state->store;
     bool tick = effect->kind == INV_ENTRY_CLOCK_TICK;
     bool gate = effect->kind == INV_ENTRY_FORMAT_GATE;
+    bool digest = effect->kind == INV_ENTRY_DIGEST;
     bool known = numbers_known(store, effect);
-    uint64_t hash = known && !tick && !gate ? inv_replay_hash(store, effect) : 0;
+    uint64_t hash = known && !tick && !gate && !digest ? inv_replay_hash(store, effect) : 0;
     if (state->queue != NULL && known && may_wait(state, effect, hash)) {
         place->stripe = effect->kind == INV_ENTRY_NAME
                             ? (uint32_t)hash & (store->stripe_count - 1)
@@ -154,10 +168,11 @@ static inv_result replay_entry(replay *state, const inv_effect *effect, inv_repl
     }
     if (state->queue != NULL) state->failure = inv_replay_queue_drain(state->queue);
     if (state->failure.result != INV_OK) return state->failure.result;
-    inv_result result = !known ? INV_LOG_CORRUPT
-                        : tick ? replay_tick(state, effect, place)
-                        : gate ? replay_gate(state, effect)
-                               : inv_replay_apply(store, effect, hash, place);
+    inv_result result = !known   ? INV_LOG_CORRUPT
+                        : tick   ? replay_tick(state, effect, place)
+                        : gate   ? replay_gate(state, effect)
+                        : digest ? replay_digest(state, effect, place)
+                                 : inv_replay_apply(store, effect, hash, place);
     if (result != INV_OK)
         state->failure = (inv_replay_failure){result, effect->kind, *place};
     return result;
@@ -214,8 +229,8 @@ static inv_result replay_record(void *argument, const inv_wal_record *record, in
 }
 
 /* The failure of the entry that comes first in the log, whoever met another one first. */
-static inv_result fail_at(const inv_wal_chain *chain, const inv_replay_failure *failure,
-                          const char *unknown, inv_error *error) {
+static inv_result fail_at(const inv_wal_chain *chain, const replay *state,
+                          const inv_replay_failure *failure, inv_error *error) {
     uint64_t lsn = failure->place.record_lsn;
     inv_format newest = inv_format_newest();
     memset(error, 0, sizeof *error);
@@ -231,7 +246,12 @@ static inv_result fail_at(const inv_wal_chain *chain, const inv_replay_failure *
                         "segment %llu offset %llu: record at lsn %llu: %s, which this release "
                         "(format %u.%u) does not know",
                         (unsigned long long)error->segment, (unsigned long long)error->offset,
-                        (unsigned long long)lsn, unknown, newest.major, newest.minor);
+                        (unsigned long long)lsn, state->unknown, newest.major, newest.minor);
+    if (failure->kind == INV_ENTRY_DIGEST && state->digest_lsn != 0)
+        return inv_fail(error, INV_LOG_CORRUPT, 0,
+                        "record at lsn %llu: what the log rebuilds is not what was there when it "
+                        "was written; it went wrong behind lsn %llu",
+                        (unsigned long long)lsn, (unsigned long long)state->digest_lsn);
     return inv_fail(error, failure->result, 0,
                     "record at lsn %llu: entry of kind %u at offset %u does not apply",
                     (unsigned long long)lsn, failure->kind, failure->place.offset);
@@ -613,7 +633,7 @@ static inv_result replay_log(inv_store *store, const inv_wal_chain *chain, repla
     if (state->queue != NULL) failure = inv_replay_queue_drain(state->queue);
     inv_replay_queue_destroy(state->queue);
     if (failure.result == INV_OK) failure = state->failure;
-    if (failure.result != INV_OK) return fail_at(chain, &failure, state->unknown, error);
+    if (failure.result != INV_OK) return fail_at(chain, state, &failure, error);
     if (result == INV_OK && state->ticked)
         inv_forget(store, state->tick.window_start_ms, state->tick.forgotten_lsn);
     store->replaying = false;
@@ -651,6 +671,15 @@ static inv_result no_such_end(const inv_store *store, uint64_t lsn, const char *
                     (unsigned long long)lsn);
 }
 
+/* Is it a DIGEST that is not of what was replayed up to it? */
+static bool contradicts(const inv_store *store, const inv_wal_record *record) {
+    inv_effect effect;
+    uint64_t ignored, prefix = INV_WAL_CHANGES_PREFIX_BYTES;
+    return record->type == INV_WAL_CHANGES && record->payload_bytes > prefix &&
+           inv_effect_decode(record->payload + prefix, record->payload_bytes - prefix, &effect) &&
+           effect.kind == INV_ENTRY_DIGEST && inv_digest_check(store, &effect, &ignored) != INV_OK;
+}
+
 /* A loss is accepted where the log is damaged and nowhere else. `proven`: by snapshots not loaded. */
 static inv_result check_loss(inv_store *store, const inv_wal_chain *chain, uint64_t proven,
                              const inv_wal_verdict *verdict, inv_error *error) {
@@ -661,10 +690,11 @@ static inv_result check_loss(inv_store *store, const inv_wal_chain *chain, uint6
     bool more = false;
     inv_wal_scan_begin(&scanner, chain, &rest);
     inv_result result = inv_wal_scan_next(&scanner, &record, &more, &why);
+    bool damaged = result != INV_OK || (chain->broken && !more) ||
+                   (more && contradicts(store, &record));
     store->recovery.loss_lsn_end = inv_max_u64(scanner.verdict.durable, verdict->end_lsn);
     inv_wal_scan_end(&scanner);
     if (result == INV_NO_MEMORY) return inv_fail(error, result, 0, "no memory for a segment");
-    bool damaged = result != INV_OK || (chain->broken && !more);
     return damaged ? INV_OK : no_such_end(store, verdict->end_lsn, "nothing is damaged", error);
 }
 
@@ -722,10 +752,11 @@ static inv_result go_on(inv_store *store, const inv_wal_chain *chain, const inv_
                         const inv_wal_verdict *verdict, inv_error *error) {
     bool synced, lossy = store->options.accept_loss_lsn != 0;
     inv_result result = begin_segment(store, chain, state, verdict, error);
+    inv_digest_begin(store);
     if (result == INV_OK) result = first_tick(store);
     if (result == INV_OK && lossy) result = log_loss(store);
     if (result == INV_BUSY && INV_PLANTED(INV_PLANT_APPEND_RECOVERED)) result = INV_OK;
-    if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
+    if (result == INV_OK) result = inv_digest_flush(store, false, &synced);
     if (result == INV_STORE_FAILED) { /* there is no store yet that could fail */
         *error = store->wal.failure;
         error->code = result = INV_IO_ERROR;

@@ -26,7 +26,7 @@ void inv_run_reset(inv_run *run, inv_store *store, inv_lane *lane) {
     run->store = store;
     run->lane = lane;
     run->job_count = run->line_used = 0;
-    run->bytes = 0;
+    run->bytes = run->digest = 0;
     run->payload_bytes = INV_WAL_CHANGES_PREFIX_BYTES;
     run->stripe_count = run->touched_count = run->pending_count = run->patch_count = 0;
     run->names_locked = run->alone = false;
@@ -108,6 +108,7 @@ void inv_run_touch(inv_run *run, uint32_t stripe_index) {
     run->touched[run->touched_count++] = (uint16_t)stripe_index;
     inv_stripe *stripe = &run->store->stripes[stripe_index];
     uint32_t sequence = atomic_load_explicit(&stripe->sequence, memory_order_relaxed);
+    run->digest -= stripe->digest;
     if (INV_PLANTED(INV_PLANT_CART_IN_PIECES)) return;
     /* odd: readers wait. The data stores that follow are releases, so none is seen before this. */
     atomic_store_explicit(&stripe->sequence, sequence + 1, memory_order_relaxed);
@@ -145,10 +146,19 @@ static void patch_lsns(inv_run *run, uint64_t payload_lsn, uint64_t end) {
     }
 }
 
+/* What the record adds to the digest of all. */
+static uint64_t take_digest(inv_run *run) {
+    uint64_t now = 0, before = run->digest;
+    for (uint32_t i = 0; i < run->touched_count; i++)
+        now += run->store->stripes[run->touched[i]].digest;
+    run->digest = 0 - now;
+    return now + before;
+}
+
 /* Claims the range of the record in the payload; *out_end: where it ends. */
 static uint64_t claim(inv_run *run, uint64_t *out_end) {
     inv_put_u64(run->payload, run->time_ms);
-    inv_put_u64(run->payload + 8, 0); /* digest delta: not computed in format 1.0 */
+    inv_put_u64(run->payload + 8, take_digest(run));
     uint64_t start = inv_wal_claim(&run->store->wal, run->lane, run->payload_bytes);
     *out_end = start + inv_wal_record_bytes(run->payload_bytes);
     patch_lsns(run, start + INV_WAL_RECORD_HEADER_BYTES, *out_end);

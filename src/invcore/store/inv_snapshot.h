@@ -38,7 +38,7 @@ typedef struct inv_snapshot_buffer {
 /* One stripe as it was under its lock. The parts lie in `bytes` one after the other. */
 typedef struct inv_stripe_copy {
     inv_snapshot_buffer bytes, lines, order;
-    uint64_t lsn;
+    uint64_t lsn, digest;
     size_t rows_at, names_at, policies_at, chunks_at; /* SKUs are at 0 */
     uint32_t sku_count, rows_used, rows_live, name_bytes, policy_room, policy_count;
     uint32_t chunk_count, line_count, hold_count, ended_count;

@@ -142,7 +142,8 @@ static void copy_table(const inv_table *table, inv_stripe_copy *copy) {
         memcpy(out + copy->rows_at, table->rows->at, copy->rows_used * sizeof(inv_row));
     if (copy->name_bytes > 0) memcpy(out + copy->names_at, table->names->at, copy->name_bytes);
     if (copy->policy_room > 0)
-        memcpy(out + copy->policies_at, table->policies, copy->policy_room * sizeof(inv_policy));
+        memcpy(out + copy->policies_at, table->policies->at,
+               copy->policy_room * sizeof(inv_policy));
 }
 
 /* Chunks as they are; lines of blocks beside them. A copied hold with a block says in `next` which
@@ -188,8 +189,9 @@ static bool copy_stripe(inv_store *store, uint32_t index, inv_stripe_copy *copy)
         copy->rows_used = table->rows_used;
         copy->rows_live = table->rows_live;
         copy->name_bytes = table->names_used;
-        copy->policy_room = table->policy_room;
-        copy->policy_count = table->policy_count;
+        copy->policy_room = table->policies == NULL ? 0 : table->policies->room;
+        copy->policy_count = table->policies == NULL ? 0 : table->policies->count;
+        copy->digest = stripe->digest;
         copy->rows_at = copy->sku_count * sizeof(inv_sku);
         copy->rows_at = (size_t)inv_align_u64(copy->rows_at, 16);
         copy->names_at = copy->rows_at + copy->rows_used * sizeof(inv_row);
@@ -257,6 +259,7 @@ static inv_result put_stripe_section(inv_store *store, inv_snapshot *snapshot, u
     inv_put_u32(out + 20, copy->policy_count);
     inv_put_u32(out + 24, copy->hold_count);
     inv_put_u32(out + 28, copy->ended_count);
+    inv_put_u64(out + 32, copy->digest);
     return INV_OK;
 }
 

@@ -40,6 +40,7 @@ typedef struct stripe_load { /* the stripe a thread is at */
     uint32_t skus, rows, names, policies, holds, ended; /* that are to come */
     uint32_t named, name_bytes, row_count;              /* that have come */
     uint64_t lsn_last;                                  /* of the last ended hold */
+    uint64_t digest;
 } stripe_load;
 
 static void fail_with(loading *load, inv_result result, const inv_error *error) {
@@ -61,17 +62,21 @@ static inv_result corrupt(const loading *load, const inv_snap_block *block, cons
 
 /* ---- a stripe's sections --------------------------------------------------------------------- */
 
-static bool stripe_is_complete(const stripe_load *at) {
-    return at->stripe == INV_SNAP_GLOBAL ||
-           (at->skus == 0 && at->rows == at->row_count && at->names == at->name_bytes &&
-            at->policies == 0 && at->holds == 0 && at->ended == 0);
+/* All of the stripe has come, and it is what was copied. */
+static bool finish_stripe(inv_store *store, const stripe_load *at) {
+    if (at->stripe == INV_SNAP_GLOBAL) return true;
+    if (at->skus != 0 || at->rows != at->row_count || at->names != at->name_bytes ||
+        at->policies != 0 || at->holds != 0 || at->ended != 0)
+        return false;
+    store->stripes[at->stripe].digest = inv_digest_stripe(store, at->stripe);
+    return store->stripes[at->stripe].digest == at->digest;
 }
 
 static inv_result load_stripe(loading *load, stripe_load *at, const inv_snap_section *section) {
     inv_store *store = load->store;
     const uint8_t *in = section->payload;
     if (section->bytes != INV_SNAP_STRIPE_BYTES || section->count != 1 ||
-        section->stripe >= store->stripe_count || !stripe_is_complete(at))
+        section->stripe >= store->stripe_count || !finish_stripe(store, at))
         return INV_LOG_CORRUPT;
     *at = (stripe_load){.stripe = section->stripe,
                         .skus = inv_load_u32(in + 8),
@@ -79,7 +84,8 @@ static inv_result load_stripe(loading *load, stripe_load *at, const inv_snap_sec
                         .names = inv_load_u32(in + 16),
                         .policies = inv_load_u32(in + 20),
                         .holds = inv_load_u32(in + 24),
-                        .ended = inv_load_u32(in + 28)};
+                        .ended = inv_load_u32(in + 28),
+                        .digest = inv_load_u64(in + 32)};
     inv_stripe *stripe = &store->stripes[at->stripe];
     if (load->floors[at->stripe] != 0 || at->ended > at->holds) return INV_LOG_CORRUPT;
     load->floors[at->stripe] = inv_load_u64(in);
@@ -359,7 +365,8 @@ static inv_result load_blocks(loading *load, block_range range, uint8_t *buffer,
         inv_result result = load_block(load, &at, &block, buffer, error);
         if (result != INV_OK) return result;
     }
-    if (!stripe_is_complete(&at)) return corrupt(load, &block, "a stripe is incomplete", error);
+    if (!finish_stripe(load->store, &at))
+        return corrupt(load, &block, "a stripe is incomplete, or not what was copied", error);
     return INV_OK;
 }
 

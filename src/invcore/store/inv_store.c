@@ -180,7 +180,7 @@ static void drain(inv_store *store) {
     while (inv_lanes_busy(&store->lanes)) inv_cpu_yield();
     while (atomic_load_explicit(&store->parked, memory_order_acquire) != 0) {
         bool synced;
-        inv_result result = inv_wal_flush(&store->wal, &synced); /* the loops may be gone */
+        inv_result result = inv_digest_flush(store, false, &synced); /* the loops may be gone */
         if (result != INV_OK) inv_wal_fail(&store->wal, &store->wal.failure);
         inv_cpu_yield();
     }
@@ -198,7 +198,7 @@ static inv_result close_log(inv_store *store, inv_error *error) {
     inv_lane_give(lane);
     if (result == INV_BUSY || result == INV_DISK_FULL) result = INV_OK; /* only the time is older */
     inv_lock_give(&store->time_lock);
-    if (result == INV_OK) result = inv_wal_flush(&store->wal, &synced);
+    if (result == INV_OK) result = inv_digest_flush(store, true, &synced);
     if (result == INV_OK)
         result = inv_wal_write_state(&store->wal, 0, inv_wal_durable(&store->wal), error);
     if (result != INV_OK && error != NULL && error->code == 0) *error = store->wal.failure;
@@ -383,7 +383,7 @@ static void nap(uint32_t milliseconds) {
 
 inv_result inv_store_flush(inv_store *store) {
     bool synced;
-    return inv_wal_flush(&store->wal, &synced);
+    return inv_digest_flush(store, false, &synced);
 }
 
 void inv_store_run_flusher(inv_store *store) {
@@ -392,7 +392,7 @@ void inv_store_run_flusher(inv_store *store) {
     loop_begin(store);
     while (!stopped(store) && !store->wal.in_memory) {
         bool synced = false;
-        if (inv_wal_flush(&store->wal, &synced) != INV_OK) break;
+        if (inv_digest_flush(store, false, &synced) != INV_OK) break;
         if (!synced || interval) inv_wal_flusher_sleep(&store->wal, sleep_ms);
     }
     loop_end(store);

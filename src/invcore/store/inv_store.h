@@ -15,6 +15,7 @@
  *     inv_drift.c      the wall clock, compared and reported
  *     inv_recover.c    opening, with inv_replay*.c
  *     inv_snapshot*.c  the state in a file, and the log trimmed by it
+ *     inv_digest.c     the state as a number, logged and compared
  *     inv_events.c     the log as events, with inv_consumers.c
  *     inv_check.c      proof; inv_walk.c everything there is, in pieces; inv_pack.c memory given back
  *
@@ -35,6 +36,7 @@
 #include "../log/inv_effect.h"
 #include "../log/inv_wal_reader.h"
 #include "../log/inv_wal_writer.h"
+#include "../stock/inv_digest.h"
 #include "../stock/inv_hold.h"
 #include "../stock/inv_names.h"
 #include "../stock/inv_stock.h"
@@ -59,6 +61,7 @@ typedef struct inv_stripe {
     inv_table table;              /* under lock, but see inv_table_peek */
     inv_hold_home home;           /* under lock */
     inv_wheel *wheel;             /* under lock; NULL until first used */
+    uint64_t digest;              /* under lock: of its rows, policies, live reservations */
 } inv_stripe;
 _Static_assert(sizeof(inv_stripe) == 2 * INV_CACHE_LINE, "a stripe is two cache lines");
 
@@ -114,6 +117,7 @@ typedef struct inv_run {
     uint64_t time_ms; /* decision time of the record: the lowest of its stripes */
     uint64_t bytes;   /* credit */
     uint64_t payload_bytes;
+    uint64_t digest; /* minus what the touched stripes had when the record began */
     uint32_t stripe_count;
     uint32_t touched_count;
     uint32_t pending_count;
@@ -154,6 +158,13 @@ typedef struct inv_drift { /* inv_drift.c; under time_lock */
     uint64_t slew_ms;    /* the plan: so much is to be gained ... */
     uint64_t slew_from_ms; /* ... from this mono time on, 1 ms every 200 */
 } inv_drift;
+
+typedef struct inv_digest { /* inv_digest.c; flusher */
+    uint64_t sum;           /* of all there is, as of walked_lsn */
+    uint64_t walked_lsn;
+    uint64_t tried_lsn;  /* end of the last DIGEST */
+    uint64_t logged_lsn; /* ... that said something; at first where the log began to be written */
+} inv_digest;
 
 typedef struct inv_store {
     inv_env *env;
@@ -204,6 +215,8 @@ typedef struct inv_store {
     _Atomic uint32_t snapshot_wanted, snapshot_done; /* asked for; answered: futex */
     _Atomic uint32_t snapshot_good; /* ... and the last that was answered by a snapshot */
 
+    inv_digest digest;
+
     struct inv_consumers *consumers; /* NULL: there is no log */
     uint64_t proven_lsn; /* opened to be read only: the log's records up to here are durable */
 
@@ -235,6 +248,14 @@ static inline uint32_t inv_sku_number(const inv_store *store, uint32_t stripe, u
 static inline uint64_t inv_stripe_time(const inv_store *store, uint32_t stripe, uint64_t now_ms) {
     uint64_t due = atomic_load_explicit(&store->next_due[stripe], memory_order_acquire);
     return due > now_ms ? now_ms : due - 1;
+}
+/* Changes a row of a SKU, and the stripe's digest with it. */
+static inline void inv_put_row(inv_store *store, uint32_t sku, inv_row *row, inv_row after) {
+    inv_stripe *stripe = &store->stripes[inv_sku_stripe(store, sku)];
+    uint32_t name_hash = inv_table_sku(&stripe->table, inv_sku_place(store, sku))->hash;
+    stripe->digest -= inv_digest_row(sku, name_hash, inv_row_load(row));
+    stripe->digest += inv_digest_row(sku, name_hash, after);
+    inv_row_store(row, after);
 }
 uint64_t inv_seller_tweak(const inv_store *store, inv_text seller);
 uint64_t inv_seller_tweak_of(const inv_store *store, uint32_t seller); /* by number */
@@ -338,6 +359,20 @@ void inv_drift_begin(inv_store *store);
 void inv_drift_look(inv_store *store);
 /* Engine time gained by correction up to mono_ms. */
 uint64_t inv_drift_slewed_ms(const inv_drift *drift, uint64_t mono_ms);
+
+/* ---- inv_digest.c ---------------------------------------------------------------------------- */
+/* Of one stripe, made anew from what is there; of all, as the stripes keep it. */
+uint64_t inv_digest_stripe(const inv_store *store, uint32_t stripe);
+uint64_t inv_digest_sum(const inv_store *store);
+/* The log behind the present tail is about to be written; nobody is at work yet. */
+void inv_digest_begin(inv_store *store);
+/* A group commit, with a DIGEST before it if one is due, or if something was logged since the last
+ * one and this is the last commit. INV_STORE_FAILED. */
+INV_MUST_USE inv_result inv_digest_flush(inv_store *store, bool closing, bool *out_synced);
+/* Compares what was replayed with a DIGEST; *out_before_lsn: where the one before it stood, 0: it
+ * says nothing. INV_LOG_CORRUPT: it is not the same. */
+INV_MUST_USE inv_result inv_digest_check(const inv_store *store, const inv_effect *effect,
+                                         uint64_t *out_before_lsn);
 
 /* ---- inv_pack.c ------------------------------------------------------------------------------ */
 /* One short step of packing, if there is anything to pack; for the housekeeper alone. */

@@ -385,6 +385,7 @@ static bool run_one(uint64_t seed, bool durable, uint64_t step_count, uint64_t *
     run_options(&run, durable);
     run.env = inv_env_create();
     run.env->replay_part_entries = (uint32_t)(seed % 8); /* windows of all sizes; 0: the usual */
+    run.env->digest_bytes = 512 << seed % 6;
     run.env->snapshot_stripes = 1 + (uint32_t)(seed % 16);
     if (durable) {
         run.memory = inv_memory_create();

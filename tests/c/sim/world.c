@@ -111,6 +111,7 @@ inv_env *world_env(const world *w, inv_memory *memory, uint64_t entropy_seed) {
      * allocator of a campaign counts calls, so it stays on one. */
     env->snapshot_stripes = 1;
     env->replay_part_entries = 1 + (uint32_t)(entropy_seed >> 1) % 4;
+    env->digest_bytes = 512 << entropy_seed % 6;
     if (entropy_seed % 2 == 0 || w->allocator.alloc != NULL) env->threads.start = NULL;
     if (w->allocator.alloc != NULL) env->allocator = w->allocator;
     pack_always(&env->allocator);
