@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * planted_snapshot.c: proof that the tests of snapshots can fail: bugs planted in copying, replaying
- * and trimming. Each run is a process of its own, since an assertion of the core may end it.
+ * planted_snapshot.c: proof that the tests of snapshots can fail: bugs planted in copying,
+ * replaying and trimming. Each run is its own process, since an assertion of the core may end it.
  */
 #include "planted.h"
 #include "snapshot_body.h"

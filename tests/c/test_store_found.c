@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_store_found.c: defects a review found, each once a way to lose, double or stop something. They
- * stay here so that none comes back.
+ * test_store_found.c: defects a review found, each once a way to lose, double or stop something.
+ * They stay here so that none comes back.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -116,8 +116,8 @@ INV_TEST(no_effect_under_an_op_id_once_forgotten) {
     shop_end(&s);
 }
 
-/* A located and a free line may take from one line of the hold: once three changes of it, though two
- * were paid for, and with enough lines an abort. */
+/* A located and a free line may take from one line of the hold: once three changes of it, though
+ * two were paid for, and with enough lines an abort. */
 INV_TEST(a_part_takes_a_line_in_one_piece) {
     shop_init(&s, true);
     s.options.segment_bytes = 4u << 20;

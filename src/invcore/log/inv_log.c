@@ -6,8 +6,8 @@
  *
  * The lock is given back as soon as the chain of segments is known. Nobody ever changes a record of
  * a segment in a chain: an opener begins a new segment and removes void ones. But snapshots trim
- * the log: a segment that is gone when its turn comes is INV_IO_ERROR. Rejected: keeping the lock (a
- * service could not start while somebody reads its log).
+ * the log: a segment that is gone when its turn comes is INV_IO_ERROR. Rejected: keeping the lock
+ * (a service could not start while somebody reads its log).
  */
 #include "inv_effect.h"
 #include "inv_log_names.h"

@@ -207,7 +207,7 @@ inv_format inv_wal_format(inv_wal *wal); /* in force */
 /* Removes the oldest segment if all of it lies below `lsn`. For the housekeeper. */
 bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn);
 
-/* ---- for readers of the log of an open store; they share no lock with the append path ---------- */
+/* ---- for readers of the log of an open store; they share no lock with the append path -------- */
 
 /* The chain of a store that is opened to be read only. INV_NO_MEMORY. */
 INV_MUST_USE inv_result inv_wal_know(inv_wal *wal, const inv_wal_past *past, uint32_t past_count);

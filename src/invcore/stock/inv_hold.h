@@ -90,8 +90,9 @@ typedef struct inv_hold_home { /* one a stripe, under its lock */
     uint32_t chunk_drops; /* chunks given back so far: a walk's reference may be stale */
 } inv_hold_home;
 
-/* Slots of a shard: fingerprint << 32 | reference, 0 = free, at most 3/4 of them used. Written under
- * the shard's lock, atomically: inv_holds_guess reads without it. Replaced arrays are retired. */
+/* Slots of a shard: fingerprint << 32 | reference, 0 = free, at most 3/4 of them used. Written
+ * under the shard's lock, atomically: inv_holds_guess reads without it. Replaced arrays are
+ * retired. */
 typedef struct inv_hold_slots {
     uint32_t mask, pad;
     uint64_t at[];
@@ -165,8 +166,8 @@ static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     const inv_hold_slots *slots = __atomic_load_n(&shard->slots, __ATOMIC_ACQUIRE);
     if (slots != NULL) INV_PREFETCH(&slots->at[(uint32_t)hash & slots->mask]);
 }
-/* Which hold an id may be, by its fingerprint alone, without a lock: to fetch ahead, not to rely on.
- * 0: none seen. The caller has a lane, which pins the slots. */
+/* Which hold an id may be, by its fingerprint alone, without a lock: to fetch ahead, not to rely
+ * on. 0: none seen. The caller has a lane, which pins the slots. */
 inv_ref inv_holds_guess(const inv_holds *holds, uint64_t hash);
 /* The hold and its chunk's header. */
 static inline void inv_holds_prefetch_hold(const inv_holds *holds, uint64_t hash) {
