@@ -211,9 +211,12 @@ INV_MUST_USE inv_result inv_hold_make_block(inv_holds *holds, inv_hold *hold, ui
 void inv_hold_drop_lines(inv_holds *holds, inv_hold *hold);
 uint64_t inv_hold_units(const inv_holds *holds, const inv_hold *hold);
 
-/* Applies one line of a change to the hold's lines: finds (sku, location, free) and moves its units
- * by the table of effects. False if there is no such line or a figure would leave its range. */
-INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count,
+/* Applies one line of a change to the hold's lines: finds (sku, location, free), which no two lines
+ * share, and moves its units by the table of effects. *next is where it looks first, 0 before the
+ * first line of a change: lines of a change mostly stand in the order of the hold's, and looking
+ * from the front for each of 4,096 took up to 30 ms with all their stripes locked. False if there
+ * is no such line or a figure would leave its range. */
+INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, uint32_t *next,
                                  const inv_change_line *change, int held, int allocated,
                                  int shipped);
 
