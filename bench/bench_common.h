@@ -174,7 +174,8 @@ static inline void print_line(const bench_line *line, const char *more) {
            "\"unit\": \"%s\", \"durability\": \"%s\", \"must\": %s, \"aim\": %s, "
            "\"commands\": %" PRIu64 ", \"seconds\": %.3f%s}\n",
            line->row, line->variant, line->what, line->figure, line->unit, line->durability,
-           limit_text(line->must, must), limit_text(line->aim, aim), line->commands, line->seconds, more);
+           limit_text(line->must, must), limit_text(line->aim, aim), line->commands, line->seconds,
+           more);
     fflush(stdout);
 }
 
@@ -218,8 +219,9 @@ static inline void bench_read_flags(int argc, char **argv, const bench_flags *sm
         } else if (!bench_number_flag(out, name, value)) die(name, "unknown flag");
     }
     if (any_row) memcpy(out->rows, rows, sizeof rows);
-    if (out->skus == 0 || out->skus > SKUS_MAX || out->locations == 0 || out->locations > LOCATIONS_MAX || out->batch == 0 ||
-        out->batch > BATCH_COUNT_MAX || out->ended == 0 || out->seconds <= 0)
+    if (out->skus == 0 || out->skus > SKUS_MAX || out->locations == 0 ||
+        out->locations > LOCATIONS_MAX || out->batch == 0 || out->batch > BATCH_COUNT_MAX ||
+        out->ended == 0 || out->seconds <= 0)
         die("flags", "out of range");
 }
 

@@ -82,7 +82,8 @@ static uint64_t make_holds(bench *b, bench_commands *c, uint64_t deadline_ms) {
     uint64_t earliest_ms = UINT64_MAX, latest_ms = 0, made = 0;
     uint64_t now_ms = metrics_of(b).now_unix_ms, wanted = b->flags->reservations;
     while (made < wanted) {
-        uint32_t batch = wanted - made < b->flags->batch ? (uint32_t)(wanted - made) : b->flags->batch;
+        uint64_t left = wanted - made;
+        uint32_t batch = left < b->flags->batch ? (uint32_t)left : b->flags->batch;
         if (now_ms + 1000 > deadline_ms) die("holds", "made too slowly; take fewer");
         for (uint32_t i = 0; i < batch; i++, made++) {
             bench_next_reserve(b, i);
@@ -154,7 +155,8 @@ static void print_burst(const caller *c, const bench_flags *flags, bool everywhe
              "\"lag_normal_ms\": %d, \"holds\": %" PRIu64 ", \"deadline_spread_ms\": %" PRIu64
              ", \"rate_offered\": %u, \"requests_normal\": %" PRIu64
              ", \"requests_meanwhile\": %" PRIu64,
-             (double)(gone_ns - deadline_ns) / 1e9, lag, p99_normal / 1e3, p99_meanwhile / 1e3, (double)c->latencies[gone - 1] / 1e3,
+             (double)(gone_ns - deadline_ns) / 1e9, lag, p99_normal / 1e3, p99_meanwhile / 1e3,
+             (double)c->latencies[gone - 1] / 1e3,
              lag_limit(c, normal, due, false) - least, flags->reservations, spread_ms, flags->rate,
              due - normal, gone - due);
     print_line(&line, more);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bench_lines.c: what does a line of memory cost that no cache holds? It is the price that rows 1 to
- * 4, 14 and 17 are made of: an operation on a random SKU touches about ten such lines.
+ * bench_lines.c: what does a line of memory cost that no cache holds? It is the price that rows 1
+ * to 4, 14 and 17 are made of: an operation on a random SKU touches about ten such lines.
  *
  * Row 19, no target. An area of `skus` x `locations` lines of 64 bytes (1 GiB in full size), on
- * pages of 4 KiB and on huge ones. "one after another": each read says where the next line is. "fetched
- * ahead": the lines are known before, and each is prefetched 24 reads early. Processor time of one
- * thread by the reads. Not counted: making the area.
+ * pages of 4 KiB and on huge ones. "one after another": each read says where the next line is.
+ * "fetched ahead": the lines are known before, and each is prefetched 24 reads early. Processor
+ * time of one thread by the reads. Not counted: making the area.
  */
 #include <sys/mman.h>
 
@@ -38,7 +38,8 @@ static uint64_t *line_at(const area *a, uint64_t i) {
 /* Every line names the next one of a single random cycle through all (Sattolo's shuffle). */
 static area area_of(uint32_t count, bool huge) {
     area a = {.count = count, .mapped_bytes = (size_t)count * LINE_BYTES + HUGE_PAGE_BYTES};
-    a.mapped = mmap(NULL, a.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    a.mapped = mmap(NULL, a.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                    0);
     if (a.mapped == MAP_FAILED) die("memory", "none");
     uintptr_t start = (uintptr_t)a.mapped + HUGE_PAGE_BYTES - 1;
     a.lines = (uint8_t *)(start & ~(HUGE_PAGE_BYTES - 1));
@@ -53,8 +54,8 @@ static area area_of(uint32_t count, bool huge) {
 }
 
 static uint64_t read_chain(const area *a, double seconds) {
-    uint64_t reads = 0, at = 0;
-    for (uint64_t end_ns = now_ns() + (uint64_t)(seconds * 1e9); now_ns() < end_ns; reads += PLAN_COUNT)
+    uint64_t reads = 0, at = 0, end_ns = now_ns() + (uint64_t)(seconds * 1e9);
+    for (; now_ns() < end_ns; reads += PLAN_COUNT)
         for (uint32_t i = 0; i < PLAN_COUNT; i++) at = *line_at(a, at);
     read_sum += at;
     return reads;
@@ -62,8 +63,8 @@ static uint64_t read_chain(const area *a, double seconds) {
 
 static uint64_t read_plan(const area *a, double seconds) {
     static uint32_t plan[PLAN_COUNT];
-    uint64_t reads = 0, sum = 0, random = 1;
-    for (uint64_t end_ns = now_ns() + (uint64_t)(seconds * 1e9); now_ns() < end_ns; reads += PLAN_COUNT) {
+    uint64_t reads = 0, sum = 0, random = 1, end_ns = now_ns() + (uint64_t)(seconds * 1e9);
+    for (; now_ns() < end_ns; reads += PLAN_COUNT) {
         for (uint32_t i = 0; i < PLAN_COUNT; i++) plan[i] = (uint32_t)(mix(random++) % a->count);
         for (uint32_t i = 0; i < PLAN_COUNT; i++) {
             __builtin_prefetch(line_at(a, plan[(i + AHEAD) % PLAN_COUNT]));

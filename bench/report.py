@@ -77,6 +77,7 @@ PLAN = [
     Bench("bench_core", (14,), ("--row", "14")),
     Bench("bench_expiry", (13,)),
     Bench("bench_snapshot.py", (15,)),
+    Bench("bench_hold", (20,)),
     Bench("bench_aio.py", (18,)),
     contest("engine", "one by one", "memory"),
     contest("dict", "one by one", "memory"),

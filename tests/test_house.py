@@ -96,6 +96,9 @@ BANNED_NAMES = {
 SYMBOL_KINDS_EXPORTED = set("ABCDGRSTVWi")
 
 
+LINE_COLUMNS_MAX = 100  # of C; ruff looks after Python
+
+
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -222,6 +225,16 @@ def test_every_header_is_included() -> None:
                 used.add(resolve(path, name, CORE, tests, tests / "sim", tests / "fuzz"))
     headers = [path for path in c_files() + c_files(tests) if path.suffix == ".h"]
     report([f"{relative(path)}: nobody includes it" for path in headers if path not in used])
+
+
+def test_lines_fit_two_side_by_side() -> None:
+    problems = [
+        f"{relative(path)}:{number}: {len(line)} columns, at most {LINE_COLUMNS_MAX}"
+        for path in c_files() + c_files(ROOT / "tests" / "c") + c_files(ROOT / "bench")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > LINE_COLUMNS_MAX
+    ]
+    report(problems)
 
 
 def test_every_c_test_is_built() -> None:

@@ -7,11 +7,11 @@
  * call with its errors. What the operations mean is docs/semantics (SEMANTICS.md of the project).
  *
  * A STORE is opened over an environment (inv_env: clock, storage, allocator, entropy, threads). It
- * keeps no thread of its own: opening a long log replays it with a second one, which is joined before
- * inv_store_open returns. Its owner runs three loops, each on a thread of its own until inv_store_stop():
- * inv_store_run_flusher (group commit), inv_store_run_timekeeper (expiry) and
- * inv_store_run_housekeeper (prepares log segments ahead of need, takes snapshots). A simulator calls
- * inv_store_flush, inv_store_advance and inv_store_prepare by hand instead.
+ * keeps no thread of its own: opening a long log replays it with a second one, which is joined
+ * before inv_store_open returns. Its owner runs three loops, each on a thread of its own until
+ * inv_store_stop(): inv_store_run_flusher (group commit), inv_store_run_timekeeper (expiry) and
+ * inv_store_run_housekeeper (prepares log segments ahead of need, takes snapshots). A simulator
+ * calls inv_store_flush, inv_store_advance and inv_store_prepare by hand instead.
  *
  * A CHANGE is an inv_command; inv_store_execute() judges an array of them in order and fills one
  * inv_reply each. It never waits for the disk. Before a reply is shown to anybody the caller waits
@@ -255,7 +255,7 @@ void inv_store_stop(inv_store *store); /* tells the loops to end; inv_store_clos
 /* One step of each, for simulators and manual clocks. flush: one group commit. advance: expires at
  * most expire_count_max holds due by the clock's now and says whether more wait. prepare: does one
  * bounded piece of segment preparation and says whether more is wanted. On a full disk advance may
- * answer INV_DISK_FULL: nothing can be logged, so time waits; prepare finds out when that is over. */
+ * answer INV_DISK_FULL: nothing can be logged, so time waits; prepare finds out when it is over. */
 INV_MUST_USE inv_result inv_store_flush(inv_store *store);
 INV_MUST_USE inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max,
                                           bool *out_more);
@@ -267,11 +267,11 @@ INV_MUST_USE inv_result inv_store_prepare(inv_store *store, bool *out_more);
  * store goes on), INV_STORE_CLOSED, INV_STORE_FAILED. */
 INV_MUST_USE inv_result inv_store_snapshot(inv_store *store, uint32_t timeout_ms, inv_error *error);
 
-/* Puts the newest format this release knows in force: logs a gate to it, waits until that is durable
- * (at most timeout_ms; INV_BUSY: call again), and says so in STATE. Until then the files can be read
- * by the release before, from then on they can't. *out_format (may be NULL) is what is in force
- * then. Idempotent: nothing is written when it is in force already, as in every store of a release
- * that knows one format only. INV_FORBIDDEN (read_only), INV_BAD_REQUEST (memory mode),
+/* Puts the newest format this release knows in force: logs a gate to it, waits until that is
+ * durable (at most timeout_ms; INV_BUSY: call again), and says so in STATE. Until then the files
+ * can be read by the release before, from then on they can't. *out_format (may be NULL) is what is
+ * in force then. Idempotent: nothing is written when it is in force already, as in every store of a
+ * release that knows one format only. INV_FORBIDDEN (read_only), INV_BAD_REQUEST (memory mode),
  * INV_DISK_FULL, INV_NO_MEMORY, INV_STORE_CLOSED, INV_STORE_FAILED. */
 INV_MUST_USE inv_result inv_store_finalize(inv_store *store, uint32_t timeout_ms,
                                            inv_format *out_format, inv_error *error);
@@ -524,8 +524,9 @@ INV_MUST_USE inv_result inv_store_check(inv_store *store, inv_check_report *out)
 /* Is there room for the log? The store moves from one to the other by itself. */
 typedef enum inv_disk_state {
     INV_DISK_OK = 0,
-    INV_DISK_REFUSING = 1, /* full: only release, commit, ship, cancel, expiry and time are logged, on
-                              what is prepared and two reserve segments; all else is INV_DISK_FULL */
+    INV_DISK_REFUSING = 1, /* full: only release, commit, ship, cancel, expiry and time are logged,
+                              on what is prepared and two reserve segments; all else is
+                              INV_DISK_FULL */
     INV_DISK_READ_ONLY = 2 /* ... and that is used up: every change is INV_DISK_FULL, time waits */
 } inv_disk_state;
 
@@ -647,17 +648,18 @@ INV_MUST_USE inv_result inv_store_walk_reservations(inv_store *store, inv_walk *
 
 /* ---- events: the log of an open store, change by change ----------------------------------------
  *
- * Every change that is durable, in the order of the log: what a reader is given stays true, whatever
- * happens to the machine. Reading takes no lock that a change may want, and it makes no group commit
- * come sooner or later. docs/events.md says what each type means.
+ * Every change that is durable, in the order of the log: what a reader is given stays true,
+ * whatever happens to the machine. Reading takes no lock that a change may want, and it makes no
+ * group commit come sooner or later. docs/events.md says what each type means.
  *
- * AN EVENT is (lsn, index): the end of the log entry that it is of, and which of that entry's events.
- * An entry has one, except a commit that gives the rest back: its committed units are event 0, its
- * released ones event 1. The same position gives the same event, whoever reads it from where.
+ * AN EVENT is (lsn, index): the end of the log entry that it is of, and which of that entry's
+ * events. An entry has one, except a commit that gives the rest back: its committed units are event
+ * 0, its released ones event 1. The same position gives the same event, whoever reads it from
+ * where.
  *
  * A READER belongs to one thread at a time, and needs memory for one log record at its largest (1
- * MiB). inv_events_next takes from what is in memory; when that has come to its end, inv_events_fill
- * reads on, and waits if there is nothing more yet. */
+ * MiB). inv_events_next takes from what is in memory; when that has come to its end,
+ * inv_events_fill reads on, and waits if there is nothing more yet. */
 typedef struct inv_events inv_events;
 
 typedef enum inv_event_type {
@@ -708,8 +710,9 @@ typedef struct inv_event {
 } inv_event;
 
 /* Events behind (after_lsn, after_index); after_lsn 0: all that the log still has. INV_BAD_REQUEST
- * (there is no log, or it does not reach so far), INV_EVENTS_TRIMMED (error->lsn to lsn_end is gone:
- * lsn_end is the oldest position there is), INV_NO_MEMORY, INV_STORE_CLOSED, INV_STORE_FAILED. */
+ * (there is no log, or it does not reach so far), INV_EVENTS_TRIMMED (error->lsn to lsn_end is
+ * gone: lsn_end is the oldest position there is), INV_NO_MEMORY, INV_STORE_CLOSED,
+ * INV_STORE_FAILED. */
 INV_MUST_USE inv_result inv_events_open(inv_store *store, uint64_t after_lsn, uint32_t after_index,
                                         inv_events **out_events, inv_error *error);
 /* Frees it; the store may be gone by now, its environment not. NULL is fine. */
@@ -883,7 +886,11 @@ void inv_log_tail_of(const inv_log *log, inv_log_tail *out);
 
 /* ---- the files of a closed store ------------------------------------------------------------- */
 
-typedef enum inv_fsck_kind { INV_FSCK_STATE = 1, INV_FSCK_SNAPSHOT, INV_FSCK_SEGMENT } inv_fsck_kind;
+typedef enum inv_fsck_kind {
+    INV_FSCK_STATE = 1,
+    INV_FSCK_SNAPSHOT,
+    INV_FSCK_SEGMENT
+} inv_fsck_kind;
 
 /* What was found of one file, or of half of STATE. */
 typedef struct inv_fsck_item {
@@ -907,7 +914,7 @@ typedef struct inv_fsck_report {
     uint64_t snapshots, snapshots_damaged;
     uint64_t segments, segments_damaged; /* a damaged one below snapshot_lsn does no harm */
     uint64_t segments_void;              /* files outside the chain: removed on opening */
-    uint64_t accept_loss_lsn; /* not ok: what inv_options.accept_loss_lsn may be; 0: nothing helps */
+    uint64_t accept_loss_lsn; /* not ok: what inv_options.accept_loss_lsn may be, 0: no help */
     char problem[256];        /* not ok: why opening refuses */
 } inv_fsck_report;
 

@@ -156,7 +156,7 @@ INV_TEST_HELPER uint64_t inv_test_scaled(uint64_t count) {
     return scaled < 1 ? 1 : (uint64_t)scaled;
 }
 
-/* ---- campaigns: INV_TEST_SECONDS=600 repeats rounds under new seeds for so long --------------- */
+/* ---- campaigns: INV_TEST_SECONDS=600 repeats rounds under new seeds for so long -------------- */
 INV_TEST_HELPER double inv_test_now_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

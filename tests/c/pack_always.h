@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pack_always.h: an allocator whose memory is always to be left, so that every step of the housekeeper
- * moves the arrays of some stripes.
+ * pack_always.h: an allocator whose memory is always to be left, so that every step of the
+ * housekeeper moves the arrays of some stripes.
  */
 #ifndef PACK_ALWAYS_H
 #define PACK_ALWAYS_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * planted_format.c: the gate between two releases. With INV_PLANT_NEXT_FORMAT this code is the next
- * release, which knows format 2.0; without, it is this one. Both open one store in turns: before the
- * gate either can, after it only the newer one.
+ * release, which knows format 2.0; without, it is this one. Both open one store in turns: before
+ * the gate either can, after it only the newer one.
  */
 #include "../../src/invcore/log/inv_snap_reader.h"
 #include "../../src/invcore/store/inv_snapshot.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * planted_snapshot.c: proof that the tests of snapshots can fail: bugs planted in copying, replaying
- * and trimming. Each run is a process of its own, since an assertion of the core may end it.
+ * planted_snapshot.c: proof that the tests of snapshots can fail: bugs planted in copying,
+ * replaying and trimming. Each run is its own process, since an assertion of the core may end it.
  */
 #include "planted.h"
 #include "snapshot_body.h"
@@ -38,7 +38,7 @@ INV_TEST(replay_that_compares_starts) {
     plant("a record that begins where a stripe's copy ends is left out", INV_PLANT_SNAPSHOT_START);
 }
 
-/* ---- a digest that can't be told; here, since the library of the planted bugs has yield points -- */
+/* ---- a digest that can not be told: the library with planted bugs has yield points ---------- */
 
 static uint32_t flushes;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * snapshot_body.h: a store that was snapshotted while it changed must come back as it was, and as the
- * whole log alone would bring it back. For test_snapshot.c, and planted_snapshot.c with bugs planted.
- * Digests of everything in a store are compared: rows, policies, reservations with their lines, ended
- * ones in their order, names.
+ * snapshot_body.h: a store that was snapshotted while it changed must come back as it was, and as
+ * the whole log alone would bring it back. For test_snapshot.c, and planted_snapshot.c with bugs
+ * planted. Digests of everything in a store are compared: rows, policies, reservations with their
+ * lines, ended ones in their order, names.
  *
  * Every command is followed by one step of a snapshot, which copies one stripe; so most snapshots
  * hold stripes from before and after most commands. Ids are forgotten all the time.
@@ -335,8 +335,8 @@ SHOP_HELPER void snapshot_and_log_are_the_store(void) {
     CHECK(over > 40 && fuzzy > 30);
 }
 
-/* Snapshot after snapshot, reopened over each: what is not needed any more goes, and the store comes
- * back from the second newest when the newest is damaged, wherever. */
+/* Snapshot after snapshot, reopened over each: what is not needed any more goes, and the store
+ * comes back from the second newest when the newest is damaged, wherever. */
 SHOP_HELPER void log_is_trimmed_and_two_are_kept(void) {
     uint64_t fell_back = 0, refused = 0;
     for (uint64_t seed = 1; seed <= 6; seed++) {
@@ -390,8 +390,8 @@ SHOP_HELPER void log_is_trimmed_and_two_are_kept(void) {
     CHECK(fell_back > 200 && refused > 3);
 }
 
-/* An id that has ended in a stripe already copied is used again in one that is not. Were it forgotten
- * in between, the snapshot would hold it twice. */
+/* An id that has ended in a stripe already copied is used again in one that is not. Were it
+ * forgotten in between, the snapshot would hold it twice. */
 SHOP_HELPER void id_is_one_reservation(void) {
     const char *low = NULL, *high = NULL;
     static char names[200][64];

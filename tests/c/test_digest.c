@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_digest.c: the state as a number: kept by the stripes, told by records, logged, and compared by
- * replay, by loading a snapshot and by verify. A bit is flipped in memory in every way that matters.
+ * test_digest.c: the state as a number: kept by the stripes, told by records, logged, and compared
+ * by replay, by loading a snapshot and by verify. A bit is flipped in memory in every way that
+ * matters.
  */
 #include "snapshot_body.h"
 

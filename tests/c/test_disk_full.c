@@ -300,7 +300,7 @@ INV_TEST(leaving_wants_two_segments_where_two_may_be_ready) {
     CHECK_EQ(shop_open(&s), INV_OK);
     fill_reserve();
     fill_disk();
-    for (uint32_t files = 1; files <= 4; files++) { /* two segments and what was taken of the reserve */
+    for (uint32_t files = 1; files <= 4; files++) { /* two segments, and what the reserve gave */
         uint64_t missing = 2 - figures().reserve_segments;
         bool enough = s.store->wal.ready - s.store->wal.current - 1 + (files > 0) >= 2 + missing;
         leave_room(SEGMENT + 1000);
@@ -434,7 +434,7 @@ INV_TEST(opening_on_a_full_disk_takes_a_reserve) {
     leave_room(1000);
     shop_shut(&s);
     CHECK_EQ(shop_open(&s), INV_OK);
-    /* The segment that was ready when it was closed is void now: its room makes up for the reserve. */
+    /* The segment that was ready when it was closed is void: its room makes up for the reserve. */
     CHECK_EQ(shop_by_id(&s, INV_CMD_RELEASE, "r10"), INV_OK);
     prepare(8);
     CHECK_EQ(figures().disk_full_count, 1);

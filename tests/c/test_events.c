@@ -260,7 +260,8 @@ INV_TEST(reading_goes_on_behind_any_position) {
     CHECK_EQ(read_all(tail, INV_EVENT_INDEX_ALL), INV_OK);
     CHECK_EQ(seen_count, 0);
     CHECK_EQ(read_all(tail + 1, INV_EVENT_INDEX_ALL), INV_BAD_REQUEST);
-    CHECK_EQ(read_all(1, INV_EVENT_INDEX_ALL), INV_OK); /* the log begins behind it: nothing is missing */
+    /* The log begins behind it: nothing is missing. */
+    CHECK_EQ(read_all(1, INV_EVENT_INDEX_ALL), INV_OK);
     CHECK_EQ(seen_count, count);
     shop_end(&s);
 }
@@ -308,8 +309,8 @@ INV_TEST(borders_of_segments_are_no_gap) {
     shop_end(&s);
 }
 
-/* Crashes that leave a tail which is not proven durable have it written again: PAD where a SEAL was,
- * the older segment void from there on. Nothing is told twice, and nothing is lost. */
+/* Crashes that leave a tail which is not proven durable have it written again: PAD where a SEAL
+ * was, the older segment void from there on. Nothing is told twice, and nothing is lost. */
 INV_TEST(recovered_logs_are_read_across) {
     shop_init(&s, true);
     s.options.segment_bytes = 16u << 10;
@@ -387,7 +388,7 @@ INV_TEST(damage_is_named_and_not_passed_over) {
         bytes[at] ^= bit;
         inv_result result = read_all(0, INV_EVENT_INDEX_ALL);
         bytes[at] ^= bit;
-        /* One of two header copies may be lost; behind the durable end there is nothing to damage. */
+        /* One of two header copies may be lost; behind the durable end nothing can be damaged. */
         bool matters = at >= INV_WAL_HEADER_BYTES && base + at - INV_WAL_HEADER_BYTES < durable;
         CHECK_EQ(result, matters ? INV_LOG_CORRUPT : INV_OK);
         CHECK(memcmp(seen, all, seen_count * sizeof seen[0]) == 0);

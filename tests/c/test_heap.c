@@ -142,8 +142,8 @@ INV_TEST(free_pages_are_dropped_once) {
 
 /* ---- packing -------------------------------------------------------------------------------- */
 
-/* Packs to the end, moving what lies in the chunks to be left, but for one block in `pinned`. Returns
- * the rounds it took. */
+/* Packs to the end, moving what lies in the chunks to be left, but for one block in `pinned`.
+ * Returns the rounds it took. */
 static uint32_t pack_all(inv_heap *heap, owned *blocks, uint32_t count, uint32_t pinned) {
     uint32_t rounds = 0;
     while (inv_heap_pack(heap)) {
@@ -194,7 +194,7 @@ INV_TEST(packing_closes_the_holes_that_growing_left) {
         CHECK(pack_all(&heap, blocks, COUNT, pinned) > 0);
         CHECK_EQ(heap.used_bytes, used);
         if (pinned == 0) CHECK(from.bytes - used < (bytes_before - used) / 4);
-        CHECK(from.dropped > dropped + 10 * INV_HEAP_PAGE_BYTES); /* pinned: pages go all the same */
+        CHECK(from.dropped > dropped + 10 * INV_HEAP_PAGE_BYTES); /* pinned: pages still go */
         for (uint32_t i = 0; i < COUNT; i++) {
             check_whole(&blocks[i]);
             CHECK(!inv_heap_leaves(&heap, blocks[i].bytes));

@@ -140,7 +140,7 @@ static inv_result open_accepting(uint64_t lsn, inv_error *error) {
  * none of the segments. */
 static bool damage_from(uint32_t at, bool all) {
     uint64_t lsn = moments[at].lsn;
-    for (uint64_t number = 64; number > 0; number--) { /* an older one may reach there, but is void */
+    for (uint64_t number = 64; number > 0; number--) { /* an older one may reach it, but is void */
         char name[INV_FILE_NAME_MAX + 1];
         uint64_t size = 0;
         inv_wal_segment_header header;
@@ -307,7 +307,7 @@ INV_TEST(a_missing_segment_can_be_accepted) {
     }
 }
 
-/* The power fails before or after any change that accepting makes: it can be repeated, or is done. */
+/* The power fails before or after any change that accepting makes: it is repeated, or is done. */
 typedef struct cut {
     uint64_t call;
     bool after;

@@ -412,7 +412,7 @@ INV_TEST(an_id_is_not_reserved_twice) { /* whatever part of a window its second 
 /* ---- opening that refuses takes no proof away ------------------------------------------------ */
 
 /* Only the mark of a clean shutdown says that the last records were durable: they are damaged, and
- * HINT is old. Refusing must leave the mark, or the next opening would cut what was acknowledged. */
+ * HINT is old. Refusing must leave the mark, else the next opening cuts what was acknowledged. */
 INV_TEST(what_was_refused_is_refused_again) {
     inv_error error;
     uint64_t size;

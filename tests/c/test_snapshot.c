@@ -49,6 +49,69 @@ INV_TEST(blocks_of_items_of_all_lengths) {
     shop_end(&s);
 }
 
+/* ---- which there are ------------------------------------------------------------------------- */
+
+typedef struct file {
+    char name[INV_FILE_NAME_MAX + 1];
+    uint64_t bytes;
+} file;
+
+typedef struct directory {
+    uint32_t count;
+    file files[4 * INV_SNAP_LIST_MAX];
+} directory;
+
+static inv_result list_directory(void *context,
+                                 bool (*visit)(void *argument, const char *name, uint64_t size),
+                                 void *argument, inv_error *error) {
+    const directory *all = context;
+    (void)error;
+    for (uint32_t i = 0; i < all->count; i++)
+        if (!visit(argument, all->files[i].name, all->files[i].bytes)) break;
+    return INV_OK;
+}
+
+/* Snapshots 1 to `count`, and names that only look like one, in random order. */
+static void make_directory(directory *all, uint32_t count, inv_test_rng *rng) {
+    static const char *const others[] = {
+        INV_SNAP_PREFIX "0000000000000000", INV_SNAP_PREFIX "00000000000fffff0", /* too long */
+        INV_SNAP_PREFIX "fffff0", INV_SNAP_PREFIX "00000000000FFFFF", INV_SNAP_UNFINISHED,
+        "wal-0000000000fffff0"};
+    uint32_t other_count = sizeof others / sizeof others[0];
+    for (all->count = 0; all->count < count + other_count; all->count++) {
+        uint32_t at = (uint32_t)inv_test_rng_below(rng, all->count + 1), number = all->count + 1;
+        all->files[all->count] = all->files[at];
+        file *made = &all->files[at];
+        made->bytes = number;
+        if (number <= count) inv_snap_name(made->name, 1000ull * number);
+        else snprintf(made->name, sizeof made->name, "%s", others[number - count - 1]);
+    }
+}
+
+/* The newest are listed, newest first, in whatever order the directory gives them. */
+INV_TEST(of_many_snapshots_the_newest_are_listed) {
+    const uint32_t counts[] = {0, 1, INV_SNAP_LIST_MAX - 1, INV_SNAP_LIST_MAX,
+                               INV_SNAP_LIST_MAX + 2, 3 * INV_SNAP_LIST_MAX};
+    inv_test_rng rng = inv_test_rng_of(12);
+    static directory all;
+    for (uint32_t round = 0; round < 20 * sizeof counts / sizeof counts[0]; round++) {
+        uint32_t count = counts[round / 20];
+        make_directory(&all, count, &rng);
+        inv_env *env = inv_env_create();
+        env->storage.context = &all;
+        env->storage.list = list_directory;
+        inv_snap_list list;
+        inv_error error = {0};
+        CHECK_EQ(inv_snap_find(env, &list, &error), INV_OK);
+        CHECK_EQ(list.count, inv_min_u64(count, INV_SNAP_LIST_MAX));
+        for (uint32_t i = 0; i < list.count; i++) {
+            CHECK_EQ(list.start_lsns[i], 1000ull * (count - i));
+            CHECK_EQ(list.bytes[i], count - i);
+        }
+        inv_env_destroy(env);
+    }
+}
+
 /* ---- failures -------------------------------------------------------------------------------- */
 
 INV_TEST(a_full_disk_is_not_the_stores_failure) {

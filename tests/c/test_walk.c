@@ -637,8 +637,8 @@ INV_TEST(no_flipped_byte_of_a_record_goes_unseen) {
     shop_end(&s);
 }
 
-/* Writes `value` at an offset of a reserve's entry, in a record whose checksums are right, and reads
- * the log. */
+/* Writes `value` at an offset of a reserve's entry, in a record whose checksums are right, and
+ * reads the log. */
 static void check_forged_entry(uint32_t offset, uint16_t value, inv_result expected,
                                const char *message) {
     shop_start(&s, true);

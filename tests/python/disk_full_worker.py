@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import inventory
 from inventory import State
@@ -24,7 +25,7 @@ from inventory.errors import DiskFull
 THREADS = 4
 SKUS = [f"SKU-{number}" for number in range(50)]
 CART = [(sku, "LON", 1) for sku in SKUS]  # much log for one call
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "segment_bytes": 4 << 20,  # the smallest
     "snapshot_log_bytes": 6 << 20,
     "durability": "durable",
@@ -237,7 +238,7 @@ def remember(shop: Shop, inv: inventory.Inventory) -> int:
 
 def one_cycle(shop: Shop, cycle: int) -> dict[str, int]:
     counts = {"reserved": 0, "refused": 0, "kept": 0, "expired": 0, "read_only": 0}
-    with inventory.open(shop.path, **OPTIONS) as inv:  # type: ignore[arg-type]
+    with inventory.open(shop.path, **OPTIONS) as inv:
         until(lambda: inv.metrics().reserve_segments == 2, "the reserve is there")
         for sku in SKUS:
             inv.receive(sku, "LON", 100_000)
@@ -264,14 +265,14 @@ def one_cycle(shop: Shop, cycle: int) -> dict[str, int]:
             shop.check(inv)
     if cycle % 4 >= 2:  # opened again while the disk still is full
         try:
-            with inventory.open(shop.path, **OPTIONS) as inv:  # type: ignore[arg-type]
+            with inventory.open(shop.path, **OPTIONS) as inv:
                 shop.check(inv)
         except DiskFull:  # the reserve was used up before
             assert cycle % 2 == 1
             with inventory.open(shop.path, read_only=True) as inv:
                 shop.check(inv)
         shop.ballast.free()
-    with inventory.open(shop.path, **OPTIONS) as inv:  # type: ignore[arg-type]
+    with inventory.open(shop.path, **OPTIONS) as inv:
         shop.check(inv)
         shop.clear(inv)  # the next cycle starts with no holds
         for key, state in shop.states.items():
@@ -284,7 +285,7 @@ def one_cycle(shop: Shop, cycle: int) -> dict[str, int]:
 
 def shrink(shop: Shop) -> None:
     """Forget what has ended and trim the log: the next cycle has the disk that this one had."""
-    with inventory.open(shop.path, id_retention_ms=1, **OPTIONS) as inv:  # type: ignore[arg-type]
+    with inventory.open(shop.path, id_retention_ms=1, **OPTIONS) as inv:
         until(lambda: inv.metrics().ended_ids == 0, "ended ids are forgotten")
         inv.snapshot()
         inv.snapshot()

@@ -607,7 +607,8 @@ class Store:
         return (1 << self.identity.stripe_bits) - 1
 
     def _sip(self, tweak: int, message: bytes) -> int:
-        return sip(struct.unpack("<QQ", self.identity.hash_key), tweak, message)  # type: ignore[arg-type]
+        low, high = struct.unpack("<QQ", self.identity.hash_key)
+        return sip((low, high), tweak, message)
 
     def seller_tweak(self, seller: int) -> int:
         return self._sip(0x73656C6C6572, self.names[SELLER][seller].encode())

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -744,6 +745,25 @@ def test_on_the_command_line(shop: inventory.Inventory, tmp_path: Path) -> None:
     ]
     found = CliRunner().invoke(main, ["events", path, "--after", "99999999"])
     assert found.exit_code == 3
+
+
+def test_the_command_line_tells_a_change_as_the_log_does(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with inventory.open(path, segment_bytes=SEGMENT_BYTES) as inv:
+        inv.receive("A\x1b[31m", "LON", 5, account="ann", reason="return", reference="PO 1")
+        inv.reserve("A\x1b[31m", 2, reservation_id="cart 1")
+        inv.receive("A", "LON", 1, seller="other", op_id="op-1")
+    by_command = {}
+    for command in ("events", "log"):
+        found = CliRunner().invoke(main, [command, path])
+        assert found.exit_code == 0, found.output
+        lines = [re.split("  +", line.strip(), maxsplit=3) for line in found.output.splitlines()]
+        by_command[command] = [line[3] for line in lines if line[2][:2] in ("st", "RE", "re")]
+    assert by_command["events"] == by_command["log"]
+    received, held, others = by_command["events"]
+    assert received == 'ADD 5 "A\\u001b[31m" LON  account=ann  reason=return  reference="PO 1"'
+    assert held.startswith('"cart 1"  -> HELD  HOLD 2 "A\\u001b[31m" LON  expires=20')
+    assert others == "ADD 1 A LON  seller=other  op_id=op-1"
 
 
 def test_asyncio(tmp_path: Path) -> None:

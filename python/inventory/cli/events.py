@@ -8,9 +8,9 @@ import itertools
 import click
 import msgspec
 
+from inventory.cli.changes import change_parts, time_text
 from inventory.cli.common import Command, open_store, store_argument
-from inventory.cli.log import _text, _time
-from inventory.events import Event, EventLine
+from inventory.events import Event
 
 __all__ = ["events"]
 
@@ -75,23 +75,5 @@ def events(
 
 
 def _as_text(event: Event) -> str:
-    parts = [f"{event.lsn:>12}.{event.index}", _time(event.now_unix_ms), f"{event.type:22}"]
-    if event.reservation_id is not None:
-        parts.append(_text(event.reservation_id))
-    if event.state is not None:
-        parts.append(f"-> {event.state}")
-    parts += [_line(line) for line in event.lines]
-    if event.expires_at_unix_ms is not None:
-        parts.append(f"expires={_time(event.expires_at_unix_ms)}")
-    if event.seller != "default":
-        parts.append(f"seller={_text(event.seller)}")
-    for name in ("op_id", "account", "reason", "reference"):
-        value = getattr(event, name)
-        if value:
-            parts.append(f"{name}={_text(value)}")
-    return "  ".join(parts).rstrip()
-
-
-def _line(line: EventLine) -> str:
-    place = "everywhere" if line.location is None else _text(line.location)
-    return f"{line.op} {line.qty:,} {_text(line.sku)} {place}"
+    parts = [f"{event.lsn:>12}.{event.index}", time_text(event.now_unix_ms), f"{event.type:22}"]
+    return "  ".join(parts + change_parts(event)).rstrip()

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import json
 import uuid
 from collections.abc import Iterable, Iterator
 
@@ -13,8 +11,9 @@ import click
 import msgspec
 
 import inventory
+from inventory.cli.changes import change_parts, time_text, word
 from inventory.cli.common import Command, store_argument
-from inventory.models import LogEntry, LogLine, LogRecord
+from inventory.models import LogEntry, LogRecord
 
 __all__ = ["log"]
 
@@ -124,42 +123,12 @@ def _as_json(record: LogRecord, entry: LogEntry) -> str:
 
 
 def _as_text(record: LogRecord, entry: LogEntry) -> str:
-    parts = [f"{entry.lsn:>12}", _time(record.now_unix_ms), f"{entry.kind:10}"]
+    parts = [f"{entry.lsn:>12}", time_text(record.now_unix_ms), f"{entry.kind:10}"]
     if entry.name is not None:
-        parts.append(f"{entry.name_kind} {entry.number} = {_text(entry.name)}")
+        parts.append(f"{entry.name_kind} {entry.number} = {word(entry.name)}")
     if entry.wall_unix_ms is not None:
-        parts.append(f"clock={_time(entry.wall_unix_ms)}")
+        parts.append(f"clock={time_text(entry.wall_unix_ms)}")
     if entry.format is not None:
         parts.append(f"format {entry.format}")
-    if entry.reservation_id is not None:
-        parts.append(_text(entry.reservation_id))
-    if entry.state is not None:
-        parts.append(f"-> {entry.state}")
-    parts += [_line(line) for line in entry.lines]
-    if entry.expires_at_unix_ms is not None:
-        parts.append(f"expires={_time(entry.expires_at_unix_ms)}")
-    if entry.seller != "default":
-        parts.append(f"seller={_text(entry.seller)}")
-    for name in ("op_id", "account", "reason", "reference"):
-        value = getattr(entry, name)
-        if value:
-            parts.append(f"{name}={_text(value)}")
+    parts += change_parts(entry)
     return "  ".join(parts).rstrip()
-
-
-def _line(line: LogLine) -> str:
-    place = "everywhere" if line.location is None else _text(line.location)
-    return f"{line.op} {line.qty:,} {_text(line.sku)} {place}"
-
-
-def _time(unix_ms: int) -> str:
-    try:
-        moment = datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return f"{unix_ms} ms"
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{unix_ms % 1000:03}Z"
-
-
-def _text(text: str) -> str:
-    """A name that can't spoil the line or the terminal: quoted if it is not one plain word."""
-    return text if text.isprintable() and " " not in text and text else json.dumps(text)

@@ -54,7 +54,7 @@ typedef enum inv_plant {
     INV_PLANT_SNAPSHOT_NO_SETTLE,  /* a snapshot does not wait for the log to be durable */
     INV_PLANT_SNAPSHOT_TRIM_ALL,   /* the log is trimmed by the newest snapshot, not the older */
     INV_PLANT_RESERVE_FOR_ALL,     /* new reserves use the segments kept for a full disk */
-    INV_PLANT_NEXT_FORMAT,         /* no bug: this is the next release, which knows one format more */
+    INV_PLANT_NEXT_FORMAT,         /* no bug: the next release, which knows one format more */
     INV_PLANT_GATE_UNCHECKED,      /* a gate to a format nobody here knows is passed */
     INV_PLANT_EXPIRY_BY_WALL,      /* engine time runs with the wall clock */
     INV_PLANT_DOWNTIME_TRUSTED,    /* the wall clock's word for the downtime is not clamped */

@@ -57,8 +57,8 @@ typedef struct inv_storage {
                           inv_error *error);
 
     /* Maps a fully prepared file, all zeros still, for writing. staged: what is stored reaches the
-     * file only with a sync that covers it, so that the memory can be ordinary memory; else it is in
-     * the page cache at once (it outlives the process), its pages resident. */
+     * file only with a sync that covers it, so that the memory can be ordinary memory; else it is
+     * in the page cache at once (it outlives the process), its pages resident. */
     inv_result (*map)(void *context, const char *name, bool staged, inv_segment_map *out_map,
                       inv_error *error);
     void (*unmap)(void *context, inv_segment_map *map);
@@ -72,9 +72,9 @@ typedef struct inv_storage {
     inv_result (*read)(void *context, const char *name, uint64_t offset, void *buffer,
                        uint64_t bytes, uint64_t *out_read, inv_error *error);
 
-    /* The same, out of the page cache and without a lock that a writer of the file may want: for what
-     * was synced while this process has had the file. Reading from the device would have a segment
-     * that is being written flushed first, and its writer wait. */
+    /* The same, out of the page cache and without a lock that a writer of the file may want: for
+     * what was synced while this process has had the file. Reading from the device would have a
+     * segment that is being written flushed first, and its writer wait. */
     inv_result (*read_cached)(void *context, const char *name, uint64_t offset, void *buffer,
                               uint64_t bytes, uint64_t *out_read, inv_error *error);
 
@@ -90,7 +90,7 @@ typedef struct inv_storage {
      * gigabytes at once holds up every sync of others for as long as its blocks take to free. */
     inv_result (*shrink)(void *context, const char *name, uint64_t bytes, inv_error *error);
 
-    /* Bytes and new files that would fit now, as far as the system knows: a quota may allow less. */
+    /* Bytes and new files that would fit now, as far as the system knows: quotas may allow less. */
     inv_result (*room)(void *context, uint64_t *out_bytes, uint64_t *out_files, inv_error *error);
 } inv_storage;
 

@@ -168,8 +168,8 @@ typedef struct posix_mappings {
 } posix_mappings;
 
 /* A mapping aligned to huge pages costs nothing until touched, and few TLB misses afterwards. The
- * surplus taken for the alignment is given back at once, so that free needs only the size. The first
- * mappings of an environment stay on small pages: the first touch of a huge one clears 2 MiB. */
+ * surplus taken for the alignment is given back at once, so that free needs only the size. The
+ * first mappings of an environment stay on small pages: first touching a huge one clears 2 MiB. */
 static void *large_alloc(posix_mappings *mappings, size_t bytes) {
     uint64_t wanted = mapping_bytes_of(bytes);
     uint64_t surplus = wanted >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0;
@@ -516,11 +516,12 @@ static inv_result posix_write(void *context, const char *name, uint64_t offset, 
                               uint64_t size, bool synced, inv_error *error) {
     const posix_directory *directory = (const posix_directory *)context;
     if (directory->read_only) return fail_file(directory, error, EROFS, "write", name);
-    /* Much at once, as of a snapshot, goes past the cache: twice as fast, and others who sync do not
-     * wait behind it. Whatever refuses that is asked the plain way. */
+    /* Much at once, as of a snapshot, goes past the cache: twice as fast, and others who sync do
+     * not wait behind it. Whatever refuses that is asked the plain way. */
     if (size >= DIRECT_BYTES_MIN && is_direct_range(offset, bytes, size)) {
         int direct = open_file(directory, name, O_WRONLY | O_CREAT | O_DIRECT);
-        int failed = direct < 0 ? EINVAL : write_bytes(direct, offset, (const uint8_t *)bytes, size);
+        int failed = EINVAL;
+        if (direct >= 0) failed = write_bytes(direct, offset, (const uint8_t *)bytes, size);
         if (direct >= 0 && failed != EINVAL) {
             failed = finish_write(direct, failed, synced);
             return failed == 0 ? INV_OK : fail_file(directory, error, failed, "write", name);

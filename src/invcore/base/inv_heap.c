@@ -6,8 +6,8 @@
  *     block:  | size, flags 8 | block before 8 | payload, 64-byte aligned ... |
  *
  * Sizes are multiples of 64 and count the header, so that with a chunk header of 48 bytes every
- * payload is aligned. `before` is valid while the block before is free; a free block keeps the links
- * of its class in its payload. The end is a block of size 0 that is never free.
+ * payload is aligned. `before` is valid while the block before is free; a free block keeps the
+ * links of its class in its payload. The end is a block of size 0 that is never free.
  *
  * A size's class is its highest bit and the four below. Taking looks for a class whose smallest
  * block fits, in two bit scans; what is left of it goes back. Giving joins the block with its free
@@ -194,7 +194,7 @@ typedef struct whole_pages {
     uintptr_t start, end; /* none: both the same */
 } whole_pages;
 
-/* The pages inside a free block; its header and links, and the next block's header, are not on them. */
+/* The pages inside a free block: its header and links, and the next block's header, are outside. */
 static whole_pages pages_inside(const inv_heap_block *block) {
     uintptr_t start =
         (uintptr_t)inv_align_u64((uintptr_t)block + sizeof *block, INV_HEAP_PAGE_BYTES);
@@ -334,7 +334,7 @@ static bool wants_packing(inv_heap *heap) {
     return is_worth_leaving(used_all, holes_all);
 }
 
-/* Chooses the chunks of a round, from the newest that has not had its turn; false: there is none. */
+/* Chooses the chunks of a round, from the newest that has not had its turn; false: none is left. */
 static bool begin_round(inv_heap *heap) {
     uint64_t chosen = 0, enough = 0, number = heap->pack_until + 1;
     for (heap_chunk *chunk;

@@ -4,17 +4,18 @@
  * pages. A lookup in a table of 100 M rows misses the address cache of the processor on small pages
  * nearly every time, and waits about twice as long for its line then (docs/performance.md).
  *
- * Two-level segregated fit (Masmano, Ripoll, Crespo, Real, "TLSF: a new dynamic memory allocator for
- * real-time systems", 2004): constant time, free neighbours are joined at once, 16 bytes a block.
+ * Two-level segregated fit (Masmano, Ripoll, Crespo, Real, "TLSF: a new dynamic memory allocator
+ * for real-time systems", 2004): constant time, free neighbours are joined at once, 16 bytes a
+ * block.
  *
  * THREADS: any; one lock. MEMORY: chunks of 4 to 64 MiB from the function given, each given back
- * when nothing in it is used; within a chunk, pages of 2 MiB that become free are dropped. Arrays of
- * 4,096 stripes grow at about the same time, so a whole generation of them would lie idle behind the
- * next one otherwise. Rejected: the C library's heap (small pages unless the whole process
+ * when nothing in it is used; within a chunk, pages of 2 MiB that become free are dropped. Arrays
+ * of 4,096 stripes grow at about the same time, so a whole generation of them would lie idle behind
+ * the next one otherwise. Rejected: the C library's heap (small pages unless the whole process
  * is told otherwise); blocks of powers of two (a third of a grown array would be waste).
  *
- * PACKING. Arrays that grew leave holes too small for the next ones: a quarter of the memory after a
- * load. When nothing is taken any more, inv_heap_pack chooses chunks that are to be left. Nothing
+ * PACKING. Arrays that grew leave holes too small for the next ones: a quarter of the memory after
+ * a load. When nothing is taken any more, inv_heap_pack chooses chunks that are to be left. Nothing
  * new is put there; their owner moves what can move (inv_heap_leaves says what lies there) into new
  * memory, one block behind the other, and what becomes free goes back to the system. A round leaves
  * an eighth of the heap, and rounds go on until each chunk has had its turn.
@@ -31,7 +32,7 @@
 #define INV_HEAP_CHUNK_BYTES_MAX ((size_t)64 << 20)
 #define INV_HEAP_PAGE_BYTES ((size_t)2 << 20)
 #define INV_HEAP_BLOCK_BYTES_MAX ((size_t)16 << 20) /* of one allocation */
-#define INV_HEAP_HOLES_SHARE 16u /* a heap and a chunk are packed from this part (1/16) of holes on */
+#define INV_HEAP_HOLES_SHARE 16u /* heaps and chunks are packed from this part (1/16) of holes on */
 #define INV_HEAP_ROUND_SHARE 8u  /* part of the used bytes that one round of packing moves */
 
 typedef struct inv_heap_block inv_heap_block;
@@ -65,16 +66,16 @@ void inv_heap_init(inv_heap *heap, void *(*map)(void *context, size_t bytes),
                    void (*unmap)(void *context, void *chunk, size_t bytes),
                    void (*drop)(void *context, void *pages, size_t bytes), void *context);
 
-/* `bytes` zeros (1 to INV_HEAP_BLOCK_BYTES_MAX), 64-byte aligned; memory that was never used before is
- * not touched. NULL: no memory, nothing has changed. */
+/* `bytes` zeros (1 to INV_HEAP_BLOCK_BYTES_MAX), 64-byte aligned; memory that was never used before
+ * is not touched. NULL: no memory, nothing has changed. */
 void *inv_heap_alloc(inv_heap *heap, size_t bytes);
 void inv_heap_free(inv_heap *heap, void *pointer);
 
-/* Ends a round of packing and begins the next one, if there is one. Returns whether it did: the caller
- * then replaces the blocks that inv_heap_leaves and calls again. Packing begins when a call finds
- * that nothing was taken since the one before (so call it every second or so), that enough was since
- * the last packing, and that there are holes enough. A chunk is walked under the lock (about 1,000
- * blocks); no other step is longer. One thread at a time. */
+/* Ends a round of packing and begins the next one, if there is one. Returns whether it did: the
+ * caller then replaces the blocks that inv_heap_leaves and calls again. Packing begins when a call
+ * finds that nothing was taken since the one before (so call it every second or so), that enough
+ * was since the last packing, and that there are holes enough. A chunk is walked under the lock
+ * (about 1,000 blocks); no other step is longer. One thread at a time. */
 bool inv_heap_pack(inv_heap *heap);
 bool inv_heap_leaves(inv_heap *heap, const void *pointer);
 

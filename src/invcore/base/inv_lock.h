@@ -18,6 +18,16 @@ typedef struct inv_lock {
     _Atomic uint32_t word;
 } inv_lock;
 
+/* Told of each take and give by code compiled with INV_LOCK_WATCH, which only bench/bench_hold.c is
+ * linked with; in every other build there is nothing here. */
+#ifdef INV_LOCK_WATCH
+void inv_lock_watch_taken(const inv_lock *lock);
+void inv_lock_watch_given(const inv_lock *lock);
+#else
+#define inv_lock_watch_taken(lock) ((void)0)
+#define inv_lock_watch_given(lock) ((void)0)
+#endif
+
 void inv_lock_take_slow(inv_lock *lock);
 void inv_lock_wake_one(inv_lock *lock);
 
@@ -29,9 +39,11 @@ static inline bool inv_lock_try(inv_lock *lock) {
 
 static inline void inv_lock_take(inv_lock *lock) {
     if (INV_UNLIKELY(!inv_lock_try(lock))) inv_lock_take_slow(lock);
+    inv_lock_watch_taken(lock);
 }
 
 static inline void inv_lock_give(inv_lock *lock) {
+    inv_lock_watch_given(lock);
     /* release: pairs with the acquire of the next taker. 2 = a sleeper may wait */
     if (INV_UNLIKELY(atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2))
         inv_lock_wake_one(lock);

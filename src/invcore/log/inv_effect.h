@@ -93,7 +93,8 @@ uint64_t inv_effect_encode(uint8_t *out, const inv_effect *effect);
  * has something in it that this code does not know; out->kind is set if there is one. */
 uint64_t inv_effect_decode(const uint8_t *bytes, uint64_t available, inv_effect *out);
 
-/* Why not? True: something this code does not know, said in a few words; it is of a newer format. */
+/* Why not? True: something this code does not know, said in a few words: it is of a newer format.
+ */
 bool inv_effect_unknown(const uint8_t *bytes, uint64_t available,
                         char out_what[INV_EFFECT_WHAT_BYTES]);
 

@@ -104,7 +104,8 @@ static void look_at_segment(fsck *f, uint64_t index) {
     const inv_wal_link *link = &f->chain.links[index];
     const inv_wal_segment_header *header = &link->header;
     bool last = index + 1 == f->chain.link_count;
-    const inv_wal_range range = {.from_lsn = header->base_lsn, .upto_lsn = last ? 0 : link->end_lsn};
+    const inv_wal_range range = {.from_lsn = header->base_lsn,
+                                 .upto_lsn = last ? 0 : link->end_lsn};
     inv_wal_verdict verdict = {.end_lsn = header->base_lsn};
     inv_error error = {0};
     inv_result result = INV_OK;
@@ -219,6 +220,7 @@ inv_result inv_fsck(inv_env *env, inv_fsck_visit visit, void *argument, inv_fsck
         env->storage.unlock(env->storage.context);
     }
     inv_env_free(env, f, sizeof *f);
-    if (result == INV_NO_MEMORY) return inv_fail(error, result, 0, "no memory for a check of files");
+    if (result == INV_NO_MEMORY)
+        return inv_fail(error, result, 0, "no memory for a check of files");
     return result;
 }

@@ -5,10 +5,10 @@
  * inv_wal_reader's, the decoding inv_effect's.
  *
  * The lock is given back as soon as the chain of segments is known. Nobody ever changes a record of
- * a segment in a chain: an opener begins a new segment and removes void ones (after a crash also such
- * as this reader would have looked into). And snapshots trim the log. A segment that is gone when its
- * turn comes is INV_IO_ERROR. Rejected: keeping the lock (a
- * service could not start while somebody reads its log).
+ * a segment in a chain: an opener begins a new segment and removes void ones (after a crash also
+ * such as this reader would have looked into). And snapshots trim the log. A segment that is gone
+ * when its turn comes is INV_IO_ERROR. Rejected: keeping the lock (a service could not start while
+ * somebody reads its log).
  */
 #include "inv_effect.h"
 #include "inv_log_names.h"
@@ -32,8 +32,8 @@ struct inv_log {
     inv_log_line lines[INV_EFFECT_LINE_COUNT_MAX];
 };
 
-/* Segments prepared behind the end of a store that was closed: there is nothing in them, and the next
- * opener removes them. */
+/* Segments prepared behind the end of a store that was closed: there is nothing in them, and the
+ * next opener removes them. */
 static void leave_out_prepared(inv_wal_chain *chain) {
     uint64_t end_lsn = chain->state.clean_lsn;
     while (end_lsn != 0 && chain->link_count > 1 &&

@@ -61,7 +61,8 @@ static bool remember_skus(inv_log_names *names, const inv_snap_section *section)
         names->skus = larger;
         names->sku_room = room;
     }
-    for (uint32_t i = 0; i < section->count && (i + 1) * INV_SNAP_SKU_BYTES <= section->bytes; i++) {
+    for (uint32_t i = 0; i < section->count && (i + 1) * INV_SNAP_SKU_BYTES <= section->bytes;
+         i++) {
         const uint8_t *in = section->payload + (size_t)i * INV_SNAP_SKU_BYTES;
         names->skus[names->sku_count++] = (inv_log_name_sku){inv_load_u16(in + 4), in[6]};
     }

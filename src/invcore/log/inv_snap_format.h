@@ -12,17 +12,17 @@
  *     4096 B   stripes, ascending    global   index    32 B
  *
  * WHAT IT SAYS. Every stripe was copied under its lock, one after the other, while others went on:
- * each is exact as of its own lsn. `start` is where the log stood before the first was copied, `end`
- * after the last. With the log from `start` on, applying to each stripe what ends after its lsn,
- * the state at any position from `end` on can be built, at none before. No id is forgotten between
- * `start` and the copy of the last stripe, so within it an id is one reservation. Everything up to
- * `end` was durable before the file got its name.
+ * each is exact as of its own lsn. `start` is where the log stood before the first was copied,
+ * `end` after the last. With the log from `start` on, applying to each stripe what ends after its
+ * lsn, the state at any position from `end` on can be built, at none before. No id is forgotten
+ * between `start` and the copy of the last stripe, so within it an id is one reservation.
+ * Everything up to `end` was durable before the file got its name.
  *
  * BLOCKS and the footer begin at multiples of 4,096; what is between them is zero. Blocks hold
  * sections; a section does not straddle blocks, an item (a SKU, a row, a hold) no sections. A
  * stripe's sections come together, STRIPE first, in the order of their kinds; the sections SKUS,
- * NAMES, ROWS, POLICIES, HOLDS may be repeated. A stripe that was never touched has none. The blocks
- * after the last stripe's hold what belongs to no stripe.
+ * NAMES, ROWS, POLICIES, HOLDS may be repeated. A stripe that was never touched has none. The
+ * blocks after the last stripe's hold what belongs to no stripe.
  */
 #ifndef INV_SNAP_FORMAT_H
 #define INV_SNAP_FORMAT_H
@@ -77,8 +77,8 @@ typedef struct inv_snap_block { /* as in the header and in the footer's index */
  *   8 u16 rows  10 u16 zero. In order of their place.
  * NAMES: the names of the stripe's SKUs one after the other; padding at the section's end.
  * ROWS, 16 bytes each: inv_row.h. SKU by SKU, sorted by location.
- * POLICIES, 12 bytes each: 0 u32 place of the SKU  4 u16 location (0xFFFF: the whole SKU) 6 u16 zero
- *   8 u32 safety stock
+ * POLICIES, 12 bytes each: 0 u32 place of the SKU  4 u16 location (0xFFFF: the whole SKU)
+ *   6 u16 zero  8 u32 safety stock
  * HOLDS: 64 bytes each, then the text of the id padded to 8, then 24 bytes a line:
  *    0 u8 kind  1 u8 state  2 u8 ended by  3 u8 flags: 1 free line, 2 units, 4 gone, 8 lines follow
  *    4 u16 lines  6 u16 text bytes (0: the id is a UUID)   8 u64 lsn  16 u64 deadline or end
@@ -117,8 +117,8 @@ typedef struct inv_snap_section {
 /* Footer: 64 bytes, then 32 bytes a block of the index, then u32 CRC-32C of all of it, u32 zero:
  *    0 magic "INVSNAPF"   8 u64 start lsn  16 u64 end lsn  24 u64 blocks
  *   32 u64 SKUs  40 u64 rows  48 u64 holds  56 u64 of them ended
- *   index: 0 u64 offset  8 u32 sequence  12 u32 payload bytes  16 u32 stripe  20 u32 flags  24 u32 CRC
- *   28 u32 zero
+ *   index: 0 u64 offset  8 u32 sequence  12 u32 payload bytes  16 u32 stripe  20 u32 flags
+ *   24 u32 CRC  28 u32 zero
  * Trailer, the last 32 bytes: 0 u64 offset of the footer   8 u64 bytes of the footer
  *   16 u32 zero  20 u32 CRC-32C of 0..19, seeded from the uuid   24 magic "INVSNEND" */
 #define INV_SNAP_FOOTER_MAGIC "INVSNAPF"

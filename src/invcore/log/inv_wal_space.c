@@ -159,14 +159,16 @@ static inv_result take_reserve(inv_wal *wal, inv_error *error) {
 static uint64_t least_bytes(const inv_wal *wal) { return 2 * inv_wal_rotation_slack(wal) + 256; }
 
 /* Segments that must be ready before a full disk is over. */
-static uint64_t ahead_to_leave(const inv_wal *wal) { return inv_min_u64(2, wal->segments_ahead_max); }
+static uint64_t ahead_to_leave(const inv_wal *wal) {
+    return inv_min_u64(2, wal->segments_ahead_max);
+}
 
 void inv_wal_offer_space(inv_wal *wal) {
     uint32_t state = inv_wal_disk_state(wal);
     uint64_t limit = last_ready(wal)->limit;
     bool ordinary = state == INV_DISK_OK || INV_PLANTED(INV_PLANT_RESERVE_FOR_ALL);
-    /* release: pairs with the acquires of credit_take; who sees the end sees the segments and, if it
-     * is 0, the state */
+    /* release: pairs with the acquires of credit_take; who sees the end sees the segments and, if
+     * it is 0, the state */
     atomic_store_explicit(&wal->space_end, state == INV_DISK_READ_ONLY ? 0 : limit,
                           memory_order_release);
     atomic_store_explicit(&wal->ordinary_end, ordinary ? limit : 0, memory_order_release);
@@ -196,7 +198,8 @@ static inv_result judge_disk(inv_wal *wal, inv_error *error) {
         if (segments_ahead(wal) > 0 || !wal->no_room) return INV_OK;
         move_to(wal, INV_DISK_REFUSING); /* before a reserve is offered to anybody */
     }
-    if (segments_ahead(wal) == 0 && bytes_left(wal) < inv_wal_capacity(wal) / 2 + least_bytes(wal)) {
+    if (segments_ahead(wal) == 0 &&
+        bytes_left(wal) < inv_wal_capacity(wal) / 2 + least_bytes(wal)) {
         inv_result result = take_reserve(wal, error);
         if (result != INV_OK) return result;
     }
@@ -213,7 +216,8 @@ static inv_result judge_disk(inv_wal *wal, inv_error *error) {
 bool inv_wal_wants_snapshot(const inv_wal *wal, uint64_t newest_lsn, uint64_t older_lsn) {
     if (inv_wal_disk_state(wal) == INV_DISK_OK || wal->past_count == 0) return false;
     uint64_t released = atomic_load_explicit(&((inv_wal *)wal)->released, memory_order_relaxed);
-    const inv_wal_segment *mapped = &wal->ring[released % INV_WAL_RING]; /* it can't go, nor later */
+    /* It can't go, nor later ones. */
+    const inv_wal_segment *mapped = &wal->ring[released % INV_WAL_RING];
     return wal->past[0].number < mapped->number && older_lsn < mapped->base &&
            newest_lsn < atomic_load_explicit(&((inv_wal *)wal)->tail, memory_order_relaxed);
 }

@@ -3,9 +3,9 @@
  * inv_wal_writer.c: see the header for the protocol.
  *
  * Costs, estimated for one appender: credit two atomic adds (2 x 6 ns), one compare-and-swap on the
- * tail (6 ns), CRC of payload and header (about 15 ns for 100 bytes), the copy; in interval mode one
- * write-protect fault per 4 KiB page after each sync (about 1 us, shared by 80 reserves). One group:
- * in durable mode one write of its bytes, and one fdatasync.
+ * tail (6 ns), CRC of payload and header (about 15 ns for 100 bytes), the copy; in interval mode
+ * one write-protect fault per 4 KiB page after each sync (about 1 us, shared by 80 reserves). One
+ * group: in durable mode one write of its bytes, and one fdatasync.
  */
 #include "inv_wal_writer.h"
 

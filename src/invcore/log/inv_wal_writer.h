@@ -157,8 +157,8 @@ uint64_t inv_wal_claim(inv_wal *wal, inv_lane *lane, uint64_t payload_bytes);
 void inv_wal_copy(inv_wal *wal, inv_lane *lane, uint64_t lsn, uint8_t *payload,
                   uint32_t payload_bytes);
 
-/* One group commit, up to `prefix` (inv_wal_prefix, asked before). INV_OK (*out_synced: something was
- * synced), INV_STORE_FAILED. */
+/* One group commit, up to `prefix` (inv_wal_prefix, asked before). INV_OK (*out_synced: something
+ * was synced), INV_STORE_FAILED. */
 INV_MUST_USE inv_result inv_wal_flush(inv_wal *wal, uint64_t prefix, bool *out_synced);
 
 /* Type and payload of the record at lsn, as it stands in memory. For the flusher: it lies below the
@@ -212,7 +212,7 @@ inv_format inv_wal_format(inv_wal *wal); /* in force */
 /* Removes the oldest segment if all of it lies below `lsn`. For the housekeeper. */
 bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn);
 
-/* ---- for readers of the log of an open store; they share no lock with the append path ---------- */
+/* ---- for readers of the log of an open store; they share no lock with the append path -------- */
 
 /* The chain of a store that is opened to be read only. INV_NO_MEMORY. */
 INV_MUST_USE inv_result inv_wal_know(inv_wal *wal, const inv_wal_past *past, uint32_t past_count);

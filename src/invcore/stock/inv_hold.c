@@ -336,10 +336,12 @@ static bool move(uint32_t *figure, int delta, uint32_t qty) {
     return true;
 }
 
-bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, const inv_change_line *change,
-                    int held, int allocated, int shipped) {
-    for (uint32_t i = 0; i < line_count; i++) {
-        inv_hold_line *line = &lines[i];
+bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, uint32_t *next,
+                    const inv_change_line *change, int held, int allocated, int shipped) {
+    uint32_t at = *next;
+    for (uint32_t i = 0; i < line_count; i++, at++) {
+        if (at >= line_count) at = 0;
+        inv_hold_line *line = &lines[at];
         if (line->sku != change->sku || line->location != change->location ||
             (line->flags & INV_LINE_FREE) != (change->flags & INV_LINE_FREE))
             continue;
@@ -350,6 +352,7 @@ bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, const inv_change_
             (uint64_t)moved.held + moved.allocated + moved.shipped > moved.qty)
             return false;
         *line = moved;
+        *next = at; /* a line may be named twice: its held part, its allocated part */
         return true;
     }
     return false;

@@ -26,7 +26,7 @@
 #ifndef INV_HOLD_H
 #define INV_HOLD_H
 
-#include "../base/inv_hash.h"
+#include "../base/inv_digest.h"
 #include "../base/inv_lane.h"
 #include "../base/inv_line_op.h"
 #include "../base/inv_pool.h"
@@ -90,8 +90,9 @@ typedef struct inv_hold_home { /* one a stripe, under its lock */
     uint32_t chunk_drops; /* chunks given back so far: a walk's reference may be stale */
 } inv_hold_home;
 
-/* Slots of a shard: fingerprint << 32 | reference, 0 = free, at most 3/4 of them used. Written under
- * the shard's lock, atomically: inv_holds_guess reads without it. Replaced arrays are retired. */
+/* Slots of a shard: fingerprint << 32 | reference, 0 = free, at most 3/4 of them used. Written
+ * under the shard's lock, atomically: inv_holds_guess reads without it. Replaced arrays are
+ * retired. */
 typedef struct inv_hold_slots {
     uint32_t mask, pad;
     uint64_t at[];
@@ -165,8 +166,8 @@ static inline void inv_holds_prefetch(const inv_holds *holds, uint64_t hash) {
     const inv_hold_slots *slots = __atomic_load_n(&shard->slots, __ATOMIC_ACQUIRE);
     if (slots != NULL) INV_PREFETCH(&slots->at[(uint32_t)hash & slots->mask]);
 }
-/* Which hold an id may be, by its fingerprint alone, without a lock: to fetch ahead, not to rely on.
- * 0: none seen. The caller has a lane, which pins the slots. */
+/* Which hold an id may be, by its fingerprint alone, without a lock: to fetch ahead, not to rely
+ * on. 0: none seen. The caller has a lane, which pins the slots. */
 inv_ref inv_holds_guess(const inv_holds *holds, uint64_t hash);
 /* The hold and its chunk's header. */
 static inline void inv_holds_prefetch_hold(const inv_holds *holds, uint64_t hash) {
@@ -210,11 +211,43 @@ INV_MUST_USE inv_result inv_hold_make_block(inv_holds *holds, inv_hold *hold, ui
 void inv_hold_drop_lines(inv_holds *holds, inv_hold *hold);
 uint64_t inv_hold_units(const inv_holds *holds, const inv_hold *hold);
 
-/* Applies one line of a change to the hold's lines: finds (sku, location, free) and moves its units
- * by the table of effects. False if there is no such line or a figure would leave its range. */
-INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count,
+/* Applies one line of a change to the hold's lines: finds (sku, location, free), which no two lines
+ * share, and moves its units by the table of effects. *next is where it looks first, 0 before the
+ * first line of a change: lines of a change mostly stand in the order of the hold's, and looking
+ * from the front for each of 4,096 took up to 30 ms with all their stripes locked. False if there
+ * is no such line or a figure would leave its range. */
+INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, uint32_t *next,
                                  const inv_change_line *change, int held, int allocated,
                                  int shipped);
+
+/* 0 unless it is a reservation that holds or has allocated something. */
+static inline uint64_t inv_digest_hold(const inv_holds *holds, const inv_hold *hold) {
+    if ((hold->state != INV_STATE_HELD && hold->state != INV_STATE_ALLOCATED) ||
+        (hold->kind & INV_HOLD_OP) != 0)
+        return 0;
+    /* Of a text the keyed hash and the length; where its bytes lie is this process's own matter. */
+    bool text = (hold->kind & INV_HOLD_TEXT) != 0;
+    uint64_t id = text ? inv_load_u32(hold->id + 12) : inv_load_u64(hold->id + 8);
+    uint64_t head = hold->seller | (uint64_t)hold->state << 16 | (uint64_t)hold->kind << 24 |
+                    (uint64_t)hold->account << 32;
+    uint64_t body =
+        hold->body_hash | (uint64_t)hold->line_count << 32 | (uint64_t)hold->ended_by << 48;
+    uint64_t deadline_ms = hold->state == INV_STATE_HELD ? hold->deadline_ms : 0;
+    uint64_t base = INV_DIGEST_LINE + inv_load_u64(hold->id) * INV_DIGEST_M0 + id * INV_DIGEST_M1 +
+                    head * INV_DIGEST_M2 + body * INV_DIGEST_M3 + deadline_ms * INV_DIGEST_M4;
+    inv_hold_line inline_line;
+    const inv_hold_line *lines = inv_hold_lines(holds, hold, &inline_line);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; lines != NULL && i < hold->line_count; i++) {
+        const inv_hold_line *line = &lines[i];
+        uint64_t place = line->shipped | (uint64_t)line->location << 32 |
+                         (uint64_t)(line->flags & INV_LINE_FREE) << 48;
+        sum += inv_mix64(base + (line->sku | (uint64_t)line->qty << 32) * INV_DIGEST_M5 +
+                         (line->held | (uint64_t)line->allocated << 32) * INV_DIGEST_M6 +
+                         place * INV_DIGEST_M7);
+    }
+    return sum;
+}
 
 /* ---- queue of ended ones (under the home stripe's lock) -------------------------------------- */
 void inv_hold_enqueue_ended(inv_holds *holds, inv_hold_home *home, inv_ref ref);

@@ -10,7 +10,7 @@
 #ifndef INV_ROW_H
 #define INV_ROW_H
 
-#include "../base/inv_base.h"
+#include "../base/inv_digest.h"
 
 #define INV_ROW_POLICY 1u /* a policy of this row or its SKU lies in the stripe's side table */
 
@@ -39,6 +39,14 @@ static inline void inv_row_store(inv_row *row, inv_row value) {
     /* release: after the odd sequence, before the even one */
     __atomic_store_n((uint64_t *)(void *)row, words[0], __ATOMIC_RELEASE);
     __atomic_store_n((uint64_t *)(void *)row + 1, words[1], __ATOMIC_RELEASE);
+}
+
+/* name_hash: inv_sku.hash. */
+static inline uint64_t inv_digest_row(uint32_t sku, uint32_t name_hash, inv_row row) {
+    if ((row.on_hand | row.held | row.allocated) == 0) return 0; /* as if it were not there */
+    return inv_mix64(INV_DIGEST_ROW + (sku | (uint64_t)name_hash << 32) * INV_DIGEST_M0 +
+                     (row.on_hand | (uint64_t)row.held << 32) * INV_DIGEST_M1 +
+                     (row.allocated | (uint64_t)row.location << 32) * INV_DIGEST_M2);
 }
 
 #endif

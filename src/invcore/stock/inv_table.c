@@ -4,8 +4,6 @@
  */
 #include "inv_table.h"
 
-#include "inv_digest.h"
-
 #define LOAD(pointer) __atomic_load_n(&(pointer), __ATOMIC_ACQUIRE)
 #define STORE(pointer, value) __atomic_store_n(&(pointer), (value), __ATOMIC_RELEASE)
 #define PLACE_MASK ((1u << 20) - 1)
@@ -399,6 +397,11 @@ void inv_table_set_safety_stock(inv_table *table, uint32_t place, uint16_t locat
     policy_put(table, place, location, safety_stock);
 }
 
+static uint64_t digest_policy(uint32_t sku, uint16_t location, uint32_t safety_stock) {
+    return inv_mix64(INV_DIGEST_POLICY + (sku | (uint64_t)location << 32) * INV_DIGEST_M0 +
+                     safety_stock * INV_DIGEST_M1);
+}
+
 uint64_t inv_table_digest_policies(const inv_table *table, uint32_t place, uint32_t sku) {
     if (INV_LIKELY(table->policies == NULL)) return 0;
     uint32_t count;
@@ -406,11 +409,11 @@ uint64_t inv_table_digest_policies(const inv_table *table, uint32_t place, uint3
     const inv_policy *slot = policy_slot(table->policies, place, INV_LOCATION_NONE);
     uint64_t sum = slot->sku == 0
                        ? 0
-                       : inv_digest_policy(sku, INV_LOCATION_NONE, slot->safety_stock);
+                       : digest_policy(sku, INV_LOCATION_NONE, slot->safety_stock);
     for (uint32_t i = 0; i < count; i++) {
         if ((rows[i].flags & INV_ROW_POLICY) == 0) continue;
         slot = policy_slot(table->policies, place, rows[i].location);
-        if (slot->sku != 0) sum += inv_digest_policy(sku, rows[i].location, slot->safety_stock);
+        if (slot->sku != 0) sum += digest_policy(sku, rows[i].location, slot->safety_stock);
     }
     return sum;
 }

@@ -101,9 +101,9 @@ INV_MUST_USE inv_result inv_table_reserve_policy(inv_table *table, inv_lanes *la
  * grow. For a writer, like adding. INV_NO_MEMORY: some stay where they are. */
 INV_MUST_USE inv_result inv_table_pack(inv_table *table, inv_lanes *lanes);
 
-/* Loading a snapshot: room in an empty table for this much and a little more; then every SKU with the
- * length of its name and the number of its rows (false: there is no room for it), whose bytes the
- * caller puts to table->names->at and table->rows->at in the same order. */
+/* Loading a snapshot: room in an empty table for this much and a little more; then every SKU with
+ * the length of its name and the number of its rows (false: there is no room for it), whose bytes
+ * the caller puts to table->names->at and table->rows->at in the same order. */
 INV_MUST_USE inv_result inv_table_make_room(inv_table *table, inv_lanes *lanes, uint32_t sku_count,
                                             uint32_t name_bytes, uint32_t row_count);
 INV_MUST_USE bool inv_table_load_sku(inv_table *table, const inv_sku *sku, uint32_t row_count);

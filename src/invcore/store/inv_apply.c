@@ -178,8 +178,8 @@ static void revive(inv_store *store, inv_ref ref) {
 /* The lines of an expired hold keep in `held` what lapsed: a late commit may take that much again.
  */
 static void remember_lapsed(inv_hold_line *lines, uint32_t line_count, const inv_effect *effect) {
-    for (uint32_t i = 0; i < effect->line_count; i++) {
-        bool found = inv_hold_apply(lines, line_count, &effect->lines[i], 1, 0, 0);
+    for (uint32_t i = 0, next = 0; i < effect->line_count; i++) {
+        bool found = inv_hold_apply(lines, line_count, &next, &effect->lines[i], 1, 0, 0);
         INV_ASSERT(found);
     }
 }
@@ -207,10 +207,10 @@ static inv_result apply_moves(inv_store *store, const inv_effect *effect, inv_re
     if (lines == NULL) return INV_LOG_CORRUPT;
     if (revived)
         for (uint32_t i = 0; i < hold->line_count; i++) lines[i].held = 0;
-    for (uint32_t i = 0; i < effect->line_count; i++) {
+    for (uint32_t i = 0, next = 0; i < effect->line_count; i++) {
         inv_stock_delta delta = inv_stock_deltas[effect->lines[i].op];
-        if (!inv_hold_apply(lines, hold->line_count, &effect->lines[i], delta.held, delta.allocated,
-                            delta.shipped))
+        if (!inv_hold_apply(lines, hold->line_count, &next, &effect->lines[i], delta.held,
+                            delta.allocated, delta.shipped))
             return INV_LOG_CORRUPT;
     }
     uint8_t state = inv_state_of(lines, hold->line_count, ended_as(effect->kind));

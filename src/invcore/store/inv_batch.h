@@ -10,7 +10,7 @@
 #define INV_BATCH_AHEAD 3u /* runs looked at: the one judged and two more */
 
 /* A row, as far as it is known before the locks. Id and SKU are read once, into here: a caller who
- * writes to his columns meanwhile gets other rows, but never a row that is half one, half another. */
+ * writes to his columns meanwhile gets other rows, but never one that is half one, half another. */
 typedef struct inv_batch_hint {
     uint64_t hash;   /* of its id */
     uint8_t id[16];
@@ -35,8 +35,8 @@ static inline bool inv_batch_has_line(uint8_t kind) {
            kind == INV_CMD_ADJUST;
 }
 
-/* A cell of a column: read once and atomically, since the caller may write to it meanwhile; what was
- * checked is then what is used. */
+/* A cell of a column: read once and atomically, since the caller may write to it meanwhile; what
+ * was checked is then what is used. */
 #define INV_BATCH_CELL(column, row) __atomic_load_n(&(column)[row], __ATOMIC_RELAXED)
 
 static inline uint64_t inv_batch_ttl(const inv_batch *batch, size_t row) {

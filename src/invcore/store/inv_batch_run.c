@@ -6,8 +6,8 @@
  * interned, no stripe is found out late, nothing is undone.
  *
  * Any other row (a replay, a cart, a line to be split, a figure that would leave its range) ends
- * the run before it and goes the long way (inv_batch.c). So every rule stands in inv_judge_*.c; here
- * is only the case where they all say yes, made of the same pieces (inv_stock_apply,
+ * the run before it and goes the long way (inv_batch.c). So every rule stands in inv_judge_*.c;
+ * here is only the case where they all say yes, made of the same pieces (inv_stock_apply,
  * inv_apply_hold, inv_run_encode), and the tests hold both ways against each other.
  *
  * Memory latency is the cost: a reserve touches about ten lines that no cache holds. So a run goes
@@ -156,8 +156,8 @@ static void want_stripes(inv_run *run, const inv_batch_view *view, uint32_t coun
 }
 
 /* All shards of a run, ascending: nobody who holds one waits for a second otherwise. Taken one by
- * one a row's cold stores would have to be finished before the next row's lock; so all rows of a run
- * wait together. */
+ * one a row's cold stores would have to be finished before the next row's lock; so all rows of a
+ * run wait together. */
 static uint32_t lock_shards(inv_run *run, uint32_t count, const inv_batch_hint *hints) {
     inv_holds *holds = &run->store->holds;
     uint64_t bits[INV_SHARD_COUNT_MAX / 64] = {0};

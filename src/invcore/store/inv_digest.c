@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * inv_digest.c: is what the log rebuilds what was there? (inv_digest.h says what a digest is.)
+ * inv_digest.c: is what the log rebuilds what was there? (base/inv_digest.h says what one is.)
  *
  *     stripe     keeps the digest of what it holds, under its lock, change by change
  *     record     carries what its changes added, as the run that wrote it saw it (inv_run.c)
@@ -9,12 +9,12 @@
  *     snapshot   has each stripe's digest in its copy; loading compares
  *     verify     makes each stripe's digest anew from what is there, and compares
  *
- * So live code that changes memory otherwise than it logs, a bit that flips in a row, and replay that
- * does otherwise than live code are found; which of them it was is for a person to find out.
+ * So live code that changes memory otherwise than it logs, a bit that flips in a row, and replay
+ * that does otherwise than live code are found; which of them it was is for a person to find out.
  *
- * THE PLACE OF A DIGEST is the sum of all records below it, so these must have been copied when it is
- * written. Its range is claimed like any other; if somebody was still copying just then, it is
- * written without saying anything, and the next flush tries again.
+ * A DIGEST is the sum of all records below it, so these must have been copied when it is written.
+ * Its range is claimed like any other; if somebody was still copying just then, it is written
+ * without saying anything, and the next flush tries again.
  *
  * Cost for the flusher: 56 bytes of each record are read, which the sync is about to read anyway.
  */

@@ -2,16 +2,16 @@
  *
  * inv_events.c: the log of an open store as events, in order, complete, from any position on.
  *
- * A reader has one buffer, of a record at its largest. inv_events_fill finds the segment of the next
- * record, reads from there up to what is durable, and demands that a whole valid record is there:
- * below the durable lsn there is nothing else, so anything else is damage. inv_events_next walks
- * through the buffer. A position in the middle of a segment is found by reading the segment from its
- * beginning: records can be told from other bytes only in their order.
+ * A reader has one buffer, of a record at its largest. inv_events_fill finds the segment of the
+ * next record, reads from there up to what is durable, and demands that a whole valid record is
+ * there: below the durable lsn there is nothing else, so anything else is damage. inv_events_next
+ * walks through the buffer. A position in the middle of a segment is found by reading the segment
+ * from its beginning: records can be told from other bytes only in their order.
  *
  * Reads go through the page cache (read_cached): what is durable was written by this process, or
  * read from the device when the store was opened. Rejected: mapping the files (a truncated one is
- * SIGBUS), the device (it would flush the segment under its writer's hands), a copy of the tail kept
- * by appenders (work for them).
+ * SIGBUS), the device (it would flush the segment under its writer's hands), a copy of the tail
+ * kept by appenders (work for them).
  */
 #include "inv_events.h"
 

@@ -82,8 +82,8 @@ INV_MUST_USE inv_result inv_events_check_position(inv_store *store, uint64_t lsn
                                                   inv_error *error);
 
 /* A reader that asks `consumer` (NULL: none) before it reads. */
-INV_MUST_USE inv_result inv_events_make(inv_store *store, inv_consumer *consumer, uint64_t after_lsn,
-                                        uint32_t after_index, inv_events **out_events,
-                                        inv_error *error);
+INV_MUST_USE inv_result inv_events_make(inv_store *store, inv_consumer *consumer,
+                                        uint64_t after_lsn, uint32_t after_index,
+                                        inv_events **out_events, inv_error *error);
 
 #endif

@@ -2,10 +2,10 @@
  *
  * inv_finalize.c: the gate from one file format to the next (inv_format.h, RELIABILITY.md 2.10).
  *
- * ORDER. The gate entry is durable before STATE says the new format, and STATE before anybody writes
- * something of it: so a reader who does not know the format meets the gate, or STATE, or the header
- * of a snapshot behind it, before anything it would misread. A crash in between leaves the gate in
- * the log, and replaying it puts the format in force.
+ * ORDER. The gate entry is durable before STATE says the new format, and STATE before anybody
+ * writes something of it: so a reader who does not know the format meets the gate, or STATE, or the
+ * header of a snapshot behind it, before anything it would misread. A crash in between leaves the
+ * gate in the log, and replaying it puts the format in force.
  */
 #include "inv_store.h"
 

@@ -278,10 +278,10 @@ static void keep_lines(inv_run *run, const inv_hold *hold) {
 
 static void answer_kept_lines(inv_run *run, inv_job *job, const inv_hold *hold,
                               const inv_effect *effect) {
-    for (uint32_t i = 0; i < effect->line_count; i++) {
+    for (uint32_t i = 0, next = 0; i < effect->line_count; i++) {
         inv_stock_delta delta = inv_stock_deltas[effect->lines[i].op];
-        bool moved = inv_hold_apply(run->work, hold->line_count, &effect->lines[i], delta.held,
-                                    delta.allocated, delta.shipped);
+        bool moved = inv_hold_apply(run->work, hold->line_count, &next, &effect->lines[i],
+                                    delta.held, delta.allocated, delta.shipped);
         INV_ASSERT(moved);
     }
     inv_answer_lines(run->work, hold->line_count, false, job->reply);

@@ -6,8 +6,8 @@
  * ORDER (each step durable before the next): epoch + 1 in STATE; the newest snapshot that is whole;
  * replay of the log behind it; a new segment that says where the log ends and holds the ambiguous
  * tail once more; STATE; a tick. What an earlier run left
- * unfinished is deleted before the new segment, which needs the room; void segments are deleted last.
- * A crash anywhere leaves something this code opens to the same state.
+ * unfinished is deleted before the new segment, which needs the room; void segments are deleted
+ * last. A crash anywhere leaves something this code opens to the same state.
  */
 #include "../log/inv_wal_space.h"
 #include "inv_events.h"
@@ -143,7 +143,7 @@ static bool note_known(void *argument, inv_ref ref, inv_hold *hold) {
     return true;
 }
 
-/* From here on entries wait in windows. Of the reservations there are by now, it knows the carts. */
+/* From here on entries wait in windows. Of the reservations there are by now it knows the carts. */
 static void begin_queue(replay *state) {
     inv_store *store = state->store;
     state->queue = inv_replay_queue_create(store);
@@ -424,8 +424,8 @@ static void delete_unfinished(inv_store *store, const inv_wal_chain *chain) {
     (void)result; /* hardly ever is there one */
 }
 
-/* Segments outside the chain, and those behind the one that the new segment continues: prepared, but
- * not come to. On a full disk the log lives on their room. */
+/* Segments outside the chain, and those behind the one that the new segment continues: prepared,
+ * but not come to. On a full disk the log lives on their room. */
 static void delete_void(inv_store *store, const inv_wal_chain *chain,
                         const inv_wal_verdict *verdict) {
     bool is_void = false;
@@ -680,7 +680,7 @@ static bool contradicts(const inv_store *store, const inv_wal_record *record) {
            effect.kind == INV_ENTRY_DIGEST && inv_digest_check(store, &effect, &ignored) != INV_OK;
 }
 
-/* A loss is accepted where the log is damaged and nowhere else. `proven`: by snapshots not loaded. */
+/* A loss is accepted where the log is damaged, nowhere else. `proven`: by snapshots not loaded. */
 static inv_result check_loss(inv_store *store, const inv_wal_chain *chain, uint64_t proven,
                              const inv_wal_verdict *verdict, inv_error *error) {
     const inv_wal_range rest = {.from_lsn = verdict->end_lsn, .proven_lsn = proven};

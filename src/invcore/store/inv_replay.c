@@ -38,8 +38,7 @@ void inv_replay_key(const inv_effect *effect, uint64_t hash, inv_hold_key *out) 
 
 /* ---- applying -------------------------------------------------------------------------------- */
 
-/* Replaying onto a snapshot: is this change in the stripe already? Its copy is exact as of its floor.
- */
+/* Replaying onto a snapshot: is this change in the stripe already? It is exact as of its floor. */
 static inline bool is_in_copy(const inv_store *store, uint32_t stripe,
                               const inv_replay_place *place) {
     uint64_t at = INV_PLANTED(INV_PLANT_SNAPSHOT_START) ? place->record_lsn : place->record_end;

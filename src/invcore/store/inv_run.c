@@ -356,7 +356,7 @@ static uint32_t judge_all(inv_run *run) {
             return i;
         }
         job->reply->code = code;
-        /* A tick may have let the id go since the locks were taken, if its home is not among them. */
+        /* A tick may have let the id go since the locks were taken, if its home is not locked. */
         if (code == INV_UNKNOWN_RESERVATION || code == INV_STALE_ID)
             job->reply->observed_lsn = inv_max_u64(
                 observed, atomic_load_explicit(&run->store->ids_lsn, memory_order_acquire));

@@ -223,8 +223,8 @@ static void log_mark(inv_store *store) {
     inv_lane_give(lane);
 }
 
-/* From the rename on the file is a snapshot; from STATE on the log needs it no longer to begin at its
- * first lsn. *out_fatal: STATE or the directory could not be written. */
+/* From the rename on the file is a snapshot; from STATE on the log needs it no longer to begin at
+ * its first lsn. *out_fatal: STATE or the directory could not be written. */
 static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
     inv_snapshot *snapshot = store->snapshot;
     const inv_storage *storage = &store->env->storage;
@@ -256,7 +256,8 @@ static bool shrink_more(inv_store *store) {
     const inv_storage *storage = &store->env->storage;
     inv_snapshot *snapshot = store->snapshot;
     inv_error ignored = {0};
-    uint64_t left = snapshot->shrink_bytes > SHRINK_BYTES ? snapshot->shrink_bytes - SHRINK_BYTES : 0;
+    uint64_t left = snapshot->shrink_bytes;
+    left = left > SHRINK_BYTES ? left - SHRINK_BYTES : 0;
     snapshot->shrink_bytes = left;
     if (left > 0 &&
         storage->shrink(storage->context, INV_SNAP_UNFINISHED, left, &ignored) == INV_OK)
@@ -276,7 +277,7 @@ static bool trim_one(inv_store *store) {
     uint64_t newest = store->snapshot_lsn, older = store->snapshot_older_lsn;
     for (uint32_t i = 0; i < found.count; i++) {
         if (found.start_lsns[i] == newest || found.start_lsns[i] == older) continue;
-        if (older == 0 && found.start_lsns[i] < newest) continue; /* never loaded, but a last hope */
+        if (older == 0 && found.start_lsns[i] < newest) continue; /* not loaded, but a last hope */
         char name[INV_FILE_NAME_MAX + 1];
         inv_snap_name(name, found.start_lsns[i]);
         inv_result result = storage->rename(storage->context, name, INV_SNAP_UNFINISHED, &ignored);
@@ -367,7 +368,8 @@ inv_result inv_snapshot_step(inv_store *store, bool *out_more) {
     if (result != INV_OK) give_up(store, result, &error);
     *out_more |= snapshot->phase != INV_SNAPSHOT_IDLE && !waits;
     /* While others write they come first. */
-    uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed), now = mono_ns(store);
+    uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed);
+    uint64_t now = mono_ns(store);
     bool alone = tail == snapshot->tail_paced;
     snapshot->tail_paced = tail;
     snapshot->pause_until_ns = alone ? now : now + PACE_SHARE * (now - began);

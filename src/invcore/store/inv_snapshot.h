@@ -73,7 +73,7 @@ INV_MUST_USE inv_result inv_snapshot_step(inv_store *store, bool *out_more);
 void inv_snapshot_free(inv_store *store);
 
 /* ---- inv_snapshot_copy.c --------------------------------------------------------------------- */
-/* Copies a stripe under its lock and encodes it. INV_NO_MEMORY, or what writing a block returned. */
+/* Copies a stripe under its lock and encodes it. INV_NO_MEMORY, or what writing a block gave. */
 INV_MUST_USE inv_result inv_snapshot_put_stripe(inv_store *store, inv_snapshot *snapshot,
                                                 uint32_t stripe, inv_error *error);
 /* What belongs to no stripe. */
@@ -91,8 +91,8 @@ typedef struct inv_snapshot_found {
     uint64_t *floors; /* by stripe: the lsn it is exact as of; inv_env_alloc, the caller frees */
 } inv_snapshot_found;
 
-/* Loads into a store whose parts are empty. INV_LOG_CORRUPT (error->message says what), INV_IO_ERROR,
- * INV_FORMAT_UNKNOWN, INV_NO_MEMORY; the parts are to be made anew then. */
+/* Loads into a store whose parts are empty. INV_LOG_CORRUPT (error->message says what),
+ * INV_IO_ERROR, INV_FORMAT_UNKNOWN, INV_NO_MEMORY; the parts are to be made anew then. */
 INV_MUST_USE inv_result inv_snapshot_load(inv_store *store, uint64_t start_lsn, uint64_t bytes,
                                           inv_snapshot_found *out, inv_error *error);
 

@@ -68,7 +68,7 @@ inv_result inv_snapshot_write_block(inv_store *store, inv_snapshot *snapshot, in
     inv_snap_encode_block(snapshot->block, store->wal.seed, head);
     uint64_t bytes = inv_snap_block_room(head), used = inv_snap_block_bytes(head);
     memset(snapshot->block + used, 0, bytes - used);
-    /* Others who sync wait for what is unsynced, and for a sync of this: neither much, nor often. */
+    /* Others who sync wait for what is unsynced, and for a sync of this: neither much nor often. */
     snapshot->unsynced_bytes += bytes;
     bool synced = snapshot->unsynced_bytes >= SYNC_EVERY_BYTES;
     if (synced) snapshot->unsynced_bytes = 0;
@@ -88,8 +88,8 @@ static bool is_open(inv_snapshot *snapshot, uint32_t kind, uint32_t stripe) {
     return inv_load_u32(header) == kind && inv_load_u32(header + 4) == stripe;
 }
 
-/* Place for 1 to `count` items of `bytes` each in a section of this kind, in this block or the next;
- * *out_count: for how many. */
+/* Place for 1 to `count` items of `bytes` each in a section of this kind, in this block or the
+ * next; *out_count: for how many. */
 static inv_result put_items(inv_store *store, inv_snapshot *snapshot, uint32_t kind,
                             uint32_t stripe, uint32_t bytes, uint32_t count, uint32_t *out_count,
                             uint8_t **out, inv_error *error) {
@@ -302,8 +302,8 @@ static inv_result put_table(inv_store *store, inv_snapshot *snapshot, uint32_t s
     }
     for (uint32_t i = 0; i < copy->policy_room && result == INV_OK; i++) {
         if (policies[i].sku == 0) continue;
-        result =
-            put_item(store, snapshot, INV_SNAP_POLICIES, stripe, INV_SNAP_POLICY_BYTES, &out, error);
+        result = put_item(store, snapshot, INV_SNAP_POLICIES, stripe, INV_SNAP_POLICY_BYTES, &out,
+                          error);
         if (result != INV_OK) break;
         inv_put_u32(out, policies[i].sku - 1);
         inv_put_u16(out + 4, policies[i].location);

@@ -2,10 +2,10 @@
  *
  * inv_snapshot_load.c: a snapshot back into an empty store.
  *
- * The footer's index tells where the blocks are; what belongs to no stripe is read first, since holds
- * need the names of their sellers. Then two threads (where there are two) take ranges of whole
- * stripes, each range from its beginning to its end, so that a stripe is built by one of them. The
- * id index is shared, under its shards' locks.
+ * The footer's index tells where the blocks are; what belongs to no stripe is read first, since
+ * holds need the names of their sellers. Then two threads (where there are two) take ranges of
+ * whole stripes, each range from its beginning to its end, so that a stripe is built by one of
+ * them. The id index is shared, under its shards' locks.
  *
  * Every block is checked before anything in it is looked at. What passes the checksums was written
  * by inv_snapshot_copy.c; the bounds are checked all the same, since a file may come from anywhere.
@@ -312,7 +312,8 @@ static inv_result load_clock(loading *load, const inv_snap_section *section) {
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 static inv_result load_section(loading *load, stripe_load *at, const inv_snap_section *section) {
-    if (section->kind < INV_SNAP_STRIPE || section->kind > INV_SNAP_CLOCK) return INV_FORMAT_UNKNOWN;
+    if (section->kind < INV_SNAP_STRIPE || section->kind > INV_SNAP_CLOCK)
+        return INV_FORMAT_UNKNOWN;
     if (section->kind == INV_SNAP_NAME_LIST) return load_name_list(load, section);
     if (section->kind == INV_SNAP_CLOCK) return load_clock(load, section);
     if (section->kind == INV_SNAP_STRIPE) return load_stripe(load, at, section);

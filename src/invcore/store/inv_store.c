@@ -401,7 +401,7 @@ void inv_store_run_flusher(inv_store *store) {
 /* The clock is announced between two steps, so a step is short: a ms. */
 #define ADVANCE_HOLDS 1024u
 #define ADVANCE_WAIT_MS 20u
-#define ADVANCE_NAP_MS 1u /* between two steps: 1 M holds are gone in 1 to 2 s, and others get through */
+#define ADVANCE_NAP_MS 1u /* between two steps: 1 M holds go in 1 to 2 s, and others get through */
 
 /* A crowd that expires at once writes faster than the disk: everybody who waits for his own record
  * would wait for all of theirs too. So a step begins when the one before it is on disk. */

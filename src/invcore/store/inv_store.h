@@ -17,7 +17,7 @@
  *     inv_snapshot*.c  the state in a file, and the log trimmed by it
  *     inv_digest.c     the state as a number, logged and compared
  *     inv_events.c     the log as events, with inv_consumers.c
- *     inv_check.c      proof; inv_walk.c everything there is, in pieces; inv_pack.c memory given back
+ *     inv_check.c      proof; inv_walk.c all there is, in pieces; inv_pack.c memory given back
  *
  * LOCK RANK: stripes ascending, then the names lock (kept to the end of a run), then one index
  * shard (a run of a batch: all of its shards, ascending), then the log tail. Nothing is interned
@@ -36,7 +36,6 @@
 #include "../log/inv_effect.h"
 #include "../log/inv_wal_reader.h"
 #include "../log/inv_wal_writer.h"
-#include "../stock/inv_digest.h"
 #include "../stock/inv_hold.h"
 #include "../stock/inv_names.h"
 #include "../stock/inv_stock.h"
@@ -273,8 +272,8 @@ bool inv_parse_id(inv_text text, bool is_uuid, inv_hold_key *out);
  * of the job are set in any case. */
 void inv_job_prepare(inv_run *run, inv_job *job, const inv_command *command, inv_reply *reply);
 
-/* What a command may use of the log on a full disk. A late commit that takes its units again goes on
- * too: the goods are paid for. */
+/* What a command may use of the log on a full disk. A late commit that takes its units again goes
+ * on too: the goods are paid for. */
 static inline inv_wal_class inv_command_class(uint8_t kind) {
     return kind == INV_CMD_RELEASE ? INV_WAL_FREEING
            : kind == INV_CMD_COMMIT || kind == INV_CMD_SHIP || kind == INV_CMD_CANCEL

@@ -76,8 +76,8 @@ static void forget_one(inv_store *store, inv_stripe *stripe, uint64_t hash) {
     inv_hold_destroy(&store->holds, &stripe->home, ref);
 }
 
-/* The oldest ended id of each of these locked stripes goes, if it may. Each is a chain of lines that
- * no cache holds, so all stripes take each step together. Returns whether any went. */
+/* The oldest ended id of each of these locked stripes goes, if it may. Each is a chain of lines
+ * that no cache holds, so all stripes take each step together. Returns whether any went. */
 static bool forget_round(inv_store *store, inv_stripe *stripes, uint32_t count,
                          uint64_t window_start_ms, uint64_t lsn) {
     uint64_t hashes[FORGET_STRIPES];

@@ -7,8 +7,8 @@
  *     libFuzzer       cmake -DINV_FUZZ=ON with clang; start it on what `fuzz_x --corpus DIR` writes
  *
  * A target must neither crash nor hang nor grow, whatever the bytes; where it finds a property
- * broken it says so with fuzz_fail. Checksums would keep nearly all mutations out, so inputs of sealed
- * formats begin with a mode byte: FUZZ_RESEAL has the target make them right again after the
+ * broken it says so with fuzz_fail. Checksums would keep nearly all mutations out, so inputs of
+ * sealed formats begin with a mode byte: FUZZ_RESEAL has the target make them right again after the
  * mutation, as an attacker or a bug in the writer would.
  */
 #ifndef FUZZ_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * fuzz_snapshot.c: opening a store whose newest snapshot holds bytes of any kind. An input is a
- * mode byte and the whole file. The older snapshot is removed, so that the mutated one counts; the log
- * before it is gone by itself.
+ * mode byte and the whole file. The older snapshot is removed, so that the mutated one counts; the
+ * log before it is gone by itself.
  */
 #include <string.h>
 

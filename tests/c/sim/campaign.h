@@ -33,7 +33,8 @@ typedef struct campaign_report {
     uint64_t recovery_points;  /* of the points: inside a recovery */
     uint64_t garbage_states, rotations, generations, overlapped, retries;
     uint64_t unsynced_max;     /* most unsynced sectors at one point */
-    uint64_t from_snapshot, from_fuzzy; /* recoveries: over a snapshot; one copied while others wrote */
+    uint64_t from_snapshot;    /* recoveries: over a snapshot */
+    uint64_t from_fuzzy;       /* recoveries: over one that was copied while others wrote */
     uint64_t from_reserve;     /* recoveries on a full disk, over a segment of the reserve */
     uint64_t exhaustive_points;/* points of which every mixture was tried */
     uint64_t trials;           /* corrupt, io */

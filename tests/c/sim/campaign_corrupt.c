@@ -20,7 +20,7 @@
 #include "world.h"
 
 #define FILE_COUNT_LIMIT 32u
-#define TRIALS_WHOLE 1000000u /* about what a campaign here tries; asked for fewer, it samples all */
+#define TRIALS_WHOLE 1000000u /* about what a campaign tries; asked for fewer, it samples all */
 #define LAST_GROUP_BYTES 1400u /* spans sectors, so that losing one leaves records of the group */
 
 typedef enum disk_kind { DISK_CLEAN, DISK_KILLED, DISK_BARE } disk_kind;
@@ -206,8 +206,8 @@ static void remove_file(damage *d, inv_memory *disk, const char *name) {
     inv_memory_settle(disk);
 }
 
-/* Builds a disk of the kind whose log reaches log_bytes beyond its start. snapshot_log_bytes 0: there
- * is nothing but the log. */
+/* Builds a disk of the kind whose log reaches log_bytes beyond its start. snapshot_log_bytes 0:
+ * there is nothing but the log. */
 static bool build(damage *d, uint64_t seed, disk_kind kind, uint64_t log_bytes,
                   uint64_t snapshot_log_bytes) {
     world *w = &d->w;
@@ -560,7 +560,8 @@ static bool damage_snapshots(damage *d) {
                 if (!try_byte(d, bytes, file, offset, bytes[offset] ^ delta)) return false;
             }
         }
-        for (uint64_t cut = 0; cut < size && !out_of_time(d); cut += 1 + world_below(&d->random, 64))
+        for (uint64_t cut = 0; cut < size && !out_of_time(d);
+             cut += 1 + world_below(&d->random, 64))
             if (!try_step(d, step_truncate, file, cut)) return false;
         if (!try_step(d, step_delete, file, 0)) return false;
         for (uint64_t k = 0; k < 3; k++)

@@ -221,7 +221,8 @@ static const char *verdict_problem(const crash *c, const world_verdict *verdict,
     static _Thread_local char text[900];
     if (verdict->problem[0] != '\0') return verdict->problem;
     if (!verdict->whole_groups) return "half of a call's record was recovered";
-    if (verdict->recovery.snapshots_damaged != 0) return "a snapshot had its name before it was whole";
+    if (verdict->recovery.snapshots_damaged != 0)
+        return "a snapshot had its name before it was whole";
     c->report->from_snapshot += verdict->recovery.snapshot_lsn != 0;
     c->report->from_fuzzy +=
         verdict->recovery.snapshot_end_lsn > verdict->recovery.snapshot_lsn;

@@ -435,7 +435,8 @@ static bool get_well(engine *e) {
     inv_store_failure(w->store, &failure); /* a fault nobody was told of yet */
     if (failure.code != 0 && !restart(e, END_KILL)) return false;
     if (!take_result(e, inv_store_flush(w->store), "flush") || !world_prepare_all(w)) return false;
-    if (!disk_is_well(e) || !all_are_answered(e) || !time_catches_up(e) || !a_snapshot_is_taken(e)) return false;
+    if (!disk_is_well(e) || !all_are_answered(e) || !time_catches_up(e) || !a_snapshot_is_taken(e))
+        return false;
     if (!restart(e, END_CLOSE)) return false;
     inv_recovery recovery;
     inv_store_recovery(w->store, &recovery);

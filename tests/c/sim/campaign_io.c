@@ -210,7 +210,7 @@ static bool io_finish(io_run *r) {
             command = (oracle_command){.kind = INV_CMD_RECEIVE, .hold = ORACLE_NONE,
                                        .op = ORACLE_NONE, .line_count = 1};
             command.lines[0] = (oracle_line){1, 1, 5};
-            /* A disk that says it has room and has none is asked again later, after 30 s at most. */
+            /* A disk that says it has room and has none is asked again, after 30 s at most. */
             w->clock_ms += 30000;
             inv_env_set_clock(w->env, w->clock_ms);
             if (!world_prepare_all(w) || !world_advance(w, 1, 64)) return false;
@@ -459,8 +459,8 @@ static bool is_settling(const oracle_command *command) {
            command->kind == INV_CMD_COMMIT || command->kind == INV_CMD_SHIP;
 }
 
-/* One random command, under the rules of the state that the disk is in. *out_code: its code, or why it
- * was not judged. */
+/* One random command, under the rules of the state that the disk is in. *out_code: its code, or why
+ * it was not judged. */
 static bool try_one(io_run *r, oracle_command *command, int *out_code) {
     world *w = &r->w;
     world_outcome outcome;
@@ -528,8 +528,8 @@ static bool fill_reserve(io_run *r) {
                                                      : run_problem(r, "the reserve is not filled");
 }
 
-/* What is on the full disk, after a power cut, must open: with a reserve on that very disk, else with
- * room made. */
+/* What is on the full disk, after a power cut, must open: with a reserve on that very disk, else
+ * with room made. */
 static bool reopen_full(io_run *r, bool must) {
     world *w = &r->w;
     world_verdict verdict;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * model_body.h: campaign 1, shared by sim_model.c (must pass) and planted_model.c (must fail with a
- * planted bug). Random commands against the naive oracle, in one thread, under a manual clock: every
- * code and figure equal, invariants and all rows and reservations compared at intervals, the store
- * closed (or its power cut) and opened again now and then. A share of the commands comes as batches
- * of one kind (inv_store_execute_batch), whose rows the same oracle judges.
+ * planted bug). Random commands against the naive oracle, in one thread, under a manual clock:
+ * every code and figure equal, invariants and all rows and reservations compared at intervals, the
+ * store closed (or its power cut) and opened again now and then. A share of the commands comes as
+ * batches of one kind (inv_store_execute_batch), whose rows the same oracle judges.
  */
 #ifndef MODEL_BODY_H
 #define MODEL_BODY_H
@@ -254,7 +254,7 @@ static int run_row_code(uint8_t kind, const model_reply *expected, int code) {
     }
 }
 
-/* A read after a change is at least as new as the change it shows: nobody is told of it too soon. */
+/* A read after a change is at least as new as the change it shows: nobody hears of it too soon. */
 static bool run_see_row(sim_run *run, uint32_t row) {
     inv_reply_line lines[1];
     inv_reply reply;

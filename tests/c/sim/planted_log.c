@@ -23,7 +23,7 @@ typedef struct planted {
 static const planted list[] = {
     {INV_PLANT_ACK_BEFORE_SYNC, "acknowledge before sync", campaign_crash, "crash", 10000},
     {INV_PLANT_SYNC_RETRY, "retry a failed sync", campaign_io_errors, "io", 0},
-    /* Needs a void record to fit behind a new one: rarer than the others, so it gets more states. */
+    /* Needs a void record to fit behind a new one: rarer than the others, so it has more states. */
     {INV_PLANT_APPEND_RECOVERED, "append to a recovered segment", campaign_crash, "crash", 300000},
     {INV_PLANT_APPLY_BEFORE_CREDIT, "apply before credit", campaign_disk_full, "full", 0},
     {INV_PLANT_RESERVE_FOR_ALL, "reserve segments used by new reserves", campaign_disk_full,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sim_clock.c: campaign 17, clocks that are set, drift, stop and begin anew. One seed is one life of
- * a store; `sim_clock --states 50000` is the long run, `sim_clock --seed N --states 1` repeats one.
+ * sim_clock.c: campaign 17, clocks that are set, drift, stop and begin anew. One seed is one life
+ * of a store; `sim_clock --states 50000` is the long run, `sim_clock --seed N --states 1` repeats
+ * one.
  */
 #include <inttypes.h>
 #include <stdio.h>

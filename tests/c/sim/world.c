@@ -437,7 +437,7 @@ bool world_prepare_all(world *w) {
             return world_problem(w, "prepare answers %s", inv_result_name(result));
         if (result != INV_OK) break;
         /* A snapshot goes on while others change what it has copied and what it has not. */
-        bool full = inv_wal_disk_state(&w->store->wal) != INV_DISK_OK; /* more steps lead out of it */
+        bool full = inv_wal_disk_state(&w->store->wal) != INV_DISK_OK; /* steps lead out of it */
         bool copying = w->store->snapshot != NULL && w->store->snapshot->phase != INV_SNAPSHOT_IDLE;
         if (copying && !full && !w->store->wal.preparing && world_chance(&w->random, 3)) break;
     }
