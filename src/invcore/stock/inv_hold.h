@@ -220,11 +220,19 @@ INV_MUST_USE bool inv_hold_apply(inv_hold_line *lines, uint32_t line_count, uint
                                  const inv_change_line *change, int held, int allocated,
                                  int shipped);
 
+/* Of a line, given what the reservation says of all its lines. */
+static inline uint64_t inv_digest_line(uint64_t base, const inv_hold_line *line) {
+    uint64_t place = line->shipped | (uint64_t)line->location << 32 |
+                     (uint64_t)(line->flags & INV_LINE_FREE) << 48;
+    return inv_mix64(base + (line->sku | (uint64_t)line->qty << 32) * INV_DIGEST_M5 +
+                     (line->held | (uint64_t)line->allocated << 32) * INV_DIGEST_M6 +
+                     place * INV_DIGEST_M7);
+}
+
 /* 0 unless it is a reservation that holds or has allocated something. */
 static inline uint64_t inv_digest_hold(const inv_holds *holds, const inv_hold *hold) {
-    if ((hold->state != INV_STATE_HELD && hold->state != INV_STATE_ALLOCATED) ||
-        (hold->kind & INV_HOLD_OP) != 0)
-        return 0;
+    bool held = hold->state == INV_STATE_HELD;
+    if ((!held && hold->state != INV_STATE_ALLOCATED) || (hold->kind & INV_HOLD_OP) != 0) return 0;
     /* Of a text the keyed hash and the length; where its bytes lie is this process's own matter. */
     bool text = (hold->kind & INV_HOLD_TEXT) != 0;
     uint64_t id = text ? inv_load_u32(hold->id + 12) : inv_load_u64(hold->id + 8);
@@ -232,20 +240,21 @@ static inline uint64_t inv_digest_hold(const inv_holds *holds, const inv_hold *h
                     (uint64_t)hold->account << 32;
     uint64_t body =
         hold->body_hash | (uint64_t)hold->line_count << 32 | (uint64_t)hold->ended_by << 48;
-    uint64_t deadline_ms = hold->state == INV_STATE_HELD ? hold->deadline_ms : 0;
     uint64_t base = INV_DIGEST_LINE + inv_load_u64(hold->id) * INV_DIGEST_M0 + id * INV_DIGEST_M1 +
-                    head * INV_DIGEST_M2 + body * INV_DIGEST_M3 + deadline_ms * INV_DIGEST_M4;
-    inv_hold_line inline_line;
-    const inv_hold_line *lines = inv_hold_lines(holds, hold, &inline_line);
-    uint64_t sum = 0;
-    for (uint32_t i = 0; lines != NULL && i < hold->line_count; i++) {
-        const inv_hold_line *line = &lines[i];
-        uint64_t place = line->shipped | (uint64_t)line->location << 32 |
-                         (uint64_t)(line->flags & INV_LINE_FREE) << 48;
-        sum += inv_mix64(base + (line->sku | (uint64_t)line->qty << 32) * INV_DIGEST_M5 +
-                         (line->held | (uint64_t)line->allocated << 32) * INV_DIGEST_M6 +
-                         place * INV_DIGEST_M7);
+                    head * INV_DIGEST_M2 + body * INV_DIGEST_M3 +
+                    (held ? hold->deadline_ms : 0) * INV_DIGEST_M4;
+    if (INV_LIKELY(!hold->block)) { /* all units are in one state */
+        inv_hold_line line = {.sku = hold->sku,
+                              .qty = hold->qty,
+                              .held = held ? hold->qty : 0,
+                              .allocated = held ? 0 : hold->qty,
+                              .location = hold->location,
+                              .flags = hold->free_line};
+        return inv_digest_line(base, &line);
     }
+    const inv_hold_line *lines = (const inv_hold_line *)inv_pool_at(holds->pool, hold->sku);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < hold->line_count; i++) sum += inv_digest_line(base, &lines[i]);
     return sum;
 }
 
