@@ -591,7 +591,7 @@ static void check_limit(uint64_t beyond) {
     CHECK_EQ(inv_store_flush(s.store), INV_OK);
     uint64_t lag = inv_wal_durable(&s.store->wal) - from;
     s.store->options.consumer_log_bytes_max = lag - beyond;
-    bool trimmed = inv_consumers_trim_one(s.store, inv_wal_durable(&s.store->wal));
+    bool trimmed = inv_consumers_trim_one(s.store, inv_wal_durable(&s.store->wal), "gone");
     CHECK_EQ(trimmed, beyond > 0);
     CHECK_EQ(info_of("slow").state, beyond > 0 ? INV_CONSUMER_CUT_OFF : INV_CONSUMER_LIVE);
     inv_metrics metrics;

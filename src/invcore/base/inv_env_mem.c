@@ -746,7 +746,9 @@ static inv_result mem_shrink(void *context, const char *name, uint64_t bytes, in
     mem_call call;
     inv_result result = call_begin(memory, &call, "shrink", name, error);
     if (result != INV_OK) return result;
-    bool done = inv_memory_truncate(memory, name, bytes);
+    uint64_t size = 0;
+    bool shorter = inv_memory_file(memory, name, &size) != NULL && size <= bytes;
+    bool done = shorter || inv_memory_truncate(memory, name, bytes);
     call_end(&call);
     return done ? INV_OK : fail_call(error, INV_IO_ERROR, ENOENT, "shrink", name);
 }

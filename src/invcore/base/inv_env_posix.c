@@ -753,7 +753,11 @@ static inv_result posix_shrink(void *context, const char *name, uint64_t bytes,
     if (directory->read_only) return fail_file(directory, error, EROFS, "shrink", name);
     int fd = open_file(directory, name, O_WRONLY);
     if (fd < 0) return fail_file(directory, error, errno, "open", name);
-    int os_errno = finish_write(fd, ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno, false);
+    struct stat found;
+    int os_errno = fstat(fd, &found) == 0 ? 0 : errno;
+    if (os_errno == 0 && (uint64_t)found.st_size > bytes && ftruncate(fd, (off_t)bytes) != 0)
+        os_errno = errno;
+    os_errno = finish_write(fd, os_errno, false);
     return os_errno == 0 ? INV_OK : fail_file(directory, error, os_errno, "shrink", name);
 }
 

@@ -97,6 +97,9 @@ typedef struct inv_snap_block { /* as in the header and in the footer's index */
 #define INV_SNAP_HOLD_BYTES 64u
 #define INV_SNAP_LINE_BYTES 24u
 #define INV_SNAP_CLOCK_BYTES 80u
+/* The largest item: a hold with a text id and as many lines as there may be. */
+#define INV_SNAP_ITEM_BYTES_MAX \
+    (INV_SNAP_HOLD_BYTES + INV_ID_BYTES_MAX + INV_LINE_COUNT_MAX * INV_SNAP_LINE_BYTES)
 
 typedef enum inv_snap_kind {
     INV_SNAP_STRIPE = 1,

@@ -49,7 +49,7 @@ static void remember(inv_wal *wal, uint64_t number, uint64_t base) {
     wal->past[wal->past_count++] = (inv_wal_past){number, base};
 }
 
-static bool trim_locked(inv_wal *wal, uint64_t lsn) {
+static bool trim_locked(inv_wal *wal, uint64_t lsn, const char *to) {
     const inv_storage *storage = &wal->env->storage;
     uint64_t released = atomic_load_explicit(&wal->released, memory_order_relaxed);
     uint64_t mapped = wal->ring[released % INV_WAL_RING].number; /* this and later ones */
@@ -59,16 +59,16 @@ static bool trim_locked(inv_wal *wal, uint64_t lsn) {
     char name[INV_FILE_NAME_MAX + 1];
     inv_error ignored = {0};
     inv_wal_segment_name(name, "wal-", wal->past[0].number);
-    if (storage->remove(storage->context, name, &ignored) != INV_OK) return false;
+    if (storage->rename(storage->context, name, to, &ignored) != INV_OK) return false;
     wal->past_count--;
     memmove(wal->past, wal->past + 1, wal->past_count * sizeof(inv_wal_past));
     return true;
 }
 
 /* File and list change together: a reader that misses a file finds out why. */
-bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn) {
+bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn, const char *to) {
     inv_lock_take(&wal->past_lock);
-    bool trimmed = trim_locked(wal, lsn);
+    bool trimmed = trim_locked(wal, lsn, to);
     inv_lock_give(&wal->past_lock);
     return trimmed;
 }

@@ -209,8 +209,9 @@ INV_MUST_USE inv_result inv_wal_write_snapshot(inv_wal *wal, uint64_t snapshot_l
 INV_MUST_USE inv_result inv_wal_write_format(inv_wal *wal, inv_format format, inv_error *error);
 inv_format inv_wal_format(inv_wal *wal); /* in force */
 
-/* Removes the oldest segment if all of it lies below `lsn`. For the housekeeper. */
-bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn);
+/* Takes the oldest segment out of the log if all of it lies below `lsn`: from here on its file is
+ * called `to`, and the caller's to remove. For the housekeeper. */
+bool inv_wal_trim_one(inv_wal *wal, uint64_t lsn, const char *to);
 
 /* ---- for readers of the log of an open store; they share no lock with the append path -------- */
 

@@ -311,9 +311,9 @@ static uint64_t lowest_needed(inv_store *store, uint64_t lsn) {
     return lsn;
 }
 
-bool inv_consumers_trim_one(inv_store *store, uint64_t lsn) {
+bool inv_consumers_trim_one(inv_store *store, uint64_t lsn, const char *to) {
     inv_lock_take(&store->consumers->trim_lock);
-    bool trimmed = inv_wal_trim_one(&store->wal, lowest_needed(store, lsn));
+    bool trimmed = inv_wal_trim_one(&store->wal, lowest_needed(store, lsn), to);
     inv_lock_give(&store->consumers->trim_lock);
     return trimmed;
 }

@@ -56,9 +56,10 @@ void inv_consumers_begin(inv_store *store);
 void inv_consumers_free(inv_store *store);
 void inv_consumers_figures(inv_store *store, inv_metrics *out);
 
-/* Removes the oldest segment if all of it lies below lsn and no consumer needs it; cuts off those
- * that are too far behind to be waited for. For the housekeeper. False: nothing was removed. */
-bool inv_consumers_trim_one(inv_store *store, uint64_t lsn);
+/* Takes the oldest segment out of the log (inv_wal_trim_one) if all of it lies below lsn and no
+ * consumer needs it; cuts off those that are too far behind to be waited for. For the housekeeper.
+ * False: none was taken. */
+bool inv_consumers_trim_one(inv_store *store, uint64_t lsn, const char *to);
 
 /* Why a consumer has no events, INV_OK if it has. */
 INV_MUST_USE inv_result inv_consumer_ask(inv_store *store, const inv_consumer *consumer,

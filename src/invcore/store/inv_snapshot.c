@@ -7,9 +7,12 @@
 
 #define RETRY_MS_MIN 1000u /* after a failure, doubled each time */
 #define RETRY_MS_MAX (10u * 60 * 1000)
-#define SHRINK_BYTES (16u << 20) /* of a file that goes: a step is a few milliseconds */
+#define SHRINK_BYTES (4u << 20) /* of a file that goes: a step is a millisecond */
 #define WAIT_STEP_MS 100u /* whoever waits looks so often whether the store still is open */
-#define PACE_SHARE 2u /* while others write, this many times as long as a step took is waited */
+/* While others write, this many times as long as a step took is waited before the next one; less
+ * when the log has grown by half of what a snapshot is due after: replay must not become longer. */
+#define PACE_SHARE 6u
+#define PACE_SHARE_LATE 1u
 
 static uint64_t mono_ns(const inv_store *store) {
     return store->env->clock.mono_ns(store->env->clock.context);
@@ -98,6 +101,7 @@ static inv_result begin(inv_store *store, inv_error *error) {
     snapshot->stripe = 0;
     snapshot->verified = 0;
     snapshot->unsynced_bytes = 0;
+    snapshot->block_bytes = INV_SNAP_BLOCK_BYTES_MAX;
     snapshot->began_ns = mono_ns(store);
     snapshot->start_lsn = begin_copying(store);
     snapshot->phase = INV_SNAPSHOT_COPY;
@@ -251,7 +255,8 @@ static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
     return INV_OK;
 }
 
-/* Goes on removing a file: its name is that of an unfinished snapshot already. */
+/* Goes on removing a file, of a snapshot or a segment: its name is that of an unfinished snapshot, so
+ * that the next opening ends what a crash leaves of it. */
 static bool shrink_more(inv_store *store) {
     const inv_storage *storage = &store->env->storage;
     inv_snapshot *snapshot = store->snapshot;
@@ -286,7 +291,9 @@ static bool trim_one(inv_store *store) {
         return true;
     }
     if (INV_PLANTED(INV_PLANT_SNAPSHOT_TRIM_ALL)) older = newest;
-    return older != 0 && inv_consumers_trim_one(store, older);
+    if (older == 0 || !inv_consumers_trim_one(store, older, INV_SNAP_UNFINISHED)) return false;
+    store->snapshot->shrink_bytes = store->wal.segment_bytes;
+    return true;
 }
 
 /* By itself it waits after a failure; whoever asks for one gets an attempt. */
@@ -300,6 +307,10 @@ static bool is_due(inv_store *store) {
     return store->options.snapshot_log_bytes > 0 &&
            (tail - base >= store->options.snapshot_log_bytes ||
             inv_wal_wants_snapshot(&store->wal, store->snapshot_lsn, store->snapshot_older_lsn));
+}
+
+static bool is_late(const inv_store *store, uint64_t tail) {
+    return tail - store->snapshot->start_lsn > store->options.snapshot_log_bytes / 2;
 }
 
 /* Tells who asked for one up to this number what became of it. */
@@ -370,10 +381,19 @@ inv_result inv_snapshot_step(inv_store *store, bool *out_more) {
     /* While others write they come first. */
     uint64_t tail = atomic_load_explicit(&store->wal.tail, memory_order_relaxed);
     uint64_t now = mono_ns(store);
-    bool alone = tail == snapshot->tail_paced;
+    snapshot->serving = tail != snapshot->tail_paced;
     snapshot->tail_paced = tail;
-    snapshot->pause_until_ns = alone ? now : now + PACE_SHARE * (now - began);
+    uint64_t share = is_late(store, tail) ? PACE_SHARE_LATE : PACE_SHARE;
+    snapshot->pause_until_ns = snapshot->serving ? now + share * (now - began) : now;
     return INV_OK;
+}
+
+uint32_t inv_snapshot_pause_ms(const inv_store *store, uint32_t most_ms) {
+    const inv_snapshot *snapshot = store->snapshot;
+    if (snapshot == NULL || snapshot->phase == INV_SNAPSHOT_IDLE) return most_ms;
+    uint64_t now = mono_ns(store);
+    uint64_t left_ns = snapshot->pause_until_ns > now ? snapshot->pause_until_ns - now : 0;
+    return (uint32_t)inv_min_u64(most_ms, inv_max_u64(1, (left_ns + 999999) / 1000000));
 }
 
 /* ---- on demand ------------------------------------------------------------------------------- */

@@ -62,6 +62,8 @@ typedef struct inv_snapshot {
     uint64_t shrink_bytes; /* of a file that is being removed, piece by piece: what is left of it */
     uint32_t answers;  /* who asked for a snapshot up to this number gets this one */
     uint64_t tail_paced; /* of the log at the last step: does anybody write? */
+    bool serving;        /* somebody did: steps are short, and there are pauses between them */
+    uint32_t block_bytes; /* how large the block under way may become */
     uint64_t pause_until_ns;
     uint64_t retry_mono_ms, retry_wait_ms;
     inv_error failure; /* of the last one that failed */
@@ -71,6 +73,8 @@ typedef struct inv_snapshot {
  * fails. */
 INV_MUST_USE inv_result inv_snapshot_step(inv_store *store, bool *out_more);
 void inv_snapshot_free(inv_store *store);
+/* How long the housekeeper may sleep before it asks for the next step, at most most_ms. */
+uint32_t inv_snapshot_pause_ms(const inv_store *store, uint32_t most_ms);
 
 /* ---- inv_snapshot_copy.c --------------------------------------------------------------------- */
 /* Copies a stripe under its lock and encodes it. INV_NO_MEMORY, or what writing a block gave. */

@@ -13,6 +13,9 @@
 
 #define CHUNK_BYTES (64u * INV_GRANULE_BYTES)
 #define SYNC_EVERY_BYTES (64u << 20)
+/* While others wait for the disk: what the disk does in about 0.2 ms, as much as a sync of theirs. */
+#define BLOCK_BYTES_SERVING (128u << 10)
+_Static_assert(BLOCK_BYTES_SERVING >= INV_SNAP_ITEM_BYTES_MAX + 64, "one item at least");
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
@@ -79,6 +82,7 @@ inv_result inv_snapshot_write_block(inv_store *store, inv_snapshot *snapshot, in
         return inv_fail(error, INV_NO_MEMORY, 0, "no memory for the index of a snapshot");
     snapshot->file_bytes += bytes;
     *head = (inv_snap_block){0};
+    snapshot->block_bytes = snapshot->serving ? BLOCK_BYTES_SERVING : INV_SNAP_BLOCK_BYTES_MAX;
     return INV_OK;
 }
 
@@ -94,7 +98,7 @@ static inv_result put_items(inv_store *store, inv_snapshot *snapshot, uint32_t k
                             uint32_t stripe, uint32_t bytes, uint32_t count, uint32_t *out_count,
                             uint8_t **out, inv_error *error) {
     inv_snap_block *head = &snapshot->head;
-    uint32_t room = INV_SNAP_BLOCK_BYTES_MAX - INV_SNAP_BLOCK_HEADER_BYTES - 8; /* for padding */
+    uint32_t room = snapshot->block_bytes - INV_SNAP_BLOCK_HEADER_BYTES - 8; /* for padding */
     bool open = is_open(snapshot, kind, stripe);
     uint8_t *header;
     if (!open) close_section(snapshot); /* its padding counts, too */

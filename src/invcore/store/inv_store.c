@@ -447,7 +447,7 @@ void inv_store_run_housekeeper(inv_store *store) {
     while (!stopped(store)) {
         bool more;
         if (inv_store_prepare(store, &more) != INV_OK) break;
-        if (!more) nap(HOUSEKEEPER_SLEEP_MS);
+        if (!more) nap(inv_snapshot_pause_ms(store, HOUSEKEEPER_SLEEP_MS));
     }
     loop_end(store);
 }
