@@ -9,10 +9,11 @@
 #define RETRY_MS_MAX (10u * 60 * 1000)
 #define SHRINK_BYTES (4u << 20) /* of a file that goes: a step is a millisecond */
 #define WAIT_STEP_MS 100u /* whoever waits looks so often whether the store still is open */
-/* While others write, this many times as long as a step took is waited before the next one; less
- * when the log has grown by half of what a snapshot is due after: replay must not become longer. */
-#define PACE_SHARE 6u
-#define PACE_SHARE_LATE 1u
+#define PACE_SHARE 6u /* while others write, this many times as long as a step took is waited */
+/* ... unless the log has grown by a greater part of this than the snapshot has come to: replay must
+ * not become longer, and ids wait to be forgotten. A part of snapshot_log_bytes. */
+#define PACE_LOG_PART 4u
+#define PACE_LOG_BYTES_MIN (64ull << 20)
 
 static uint64_t mono_ns(const inv_store *store) {
     return store->env->clock.mono_ns(store->env->clock.context);
@@ -309,8 +310,17 @@ static bool is_due(inv_store *store) {
             inv_wal_wants_snapshot(&store->wal, store->snapshot_lsn, store->snapshot_older_lsn));
 }
 
+/* Copying is one half of the work, reading back the other. */
 static bool is_late(const inv_store *store, uint64_t tail) {
-    return tail - store->snapshot->start_lsn > store->options.snapshot_log_bytes / 2;
+    const inv_snapshot *snapshot = store->snapshot;
+    uint64_t done = 1000;
+    if (snapshot->phase == INV_SNAPSHOT_COPY)
+        done = snapshot->stripe * 500ull / store->stripe_count;
+    if (snapshot->phase == INV_SNAPSHOT_VERIFY)
+        done = 500 + snapshot->verified * 500 / inv_max_u64(1, snapshot->totals.block_count);
+    uint64_t all =
+        inv_max_u64(PACE_LOG_BYTES_MIN, store->options.snapshot_log_bytes / PACE_LOG_PART);
+    return (tail - snapshot->start_lsn) / (all / 1000) > done;
 }
 
 /* Tells who asked for one up to this number what became of it. */
@@ -383,8 +393,8 @@ inv_result inv_snapshot_step(inv_store *store, bool *out_more) {
     uint64_t now = mono_ns(store);
     snapshot->serving = tail != snapshot->tail_paced;
     snapshot->tail_paced = tail;
-    uint64_t share = is_late(store, tail) ? PACE_SHARE_LATE : PACE_SHARE;
-    snapshot->pause_until_ns = snapshot->serving ? now + share * (now - began) : now;
+    bool waits_for_others = snapshot->serving && !is_late(store, tail);
+    snapshot->pause_until_ns = waits_for_others ? now + PACE_SHARE * (now - began) : now;
     return INV_OK;
 }
 

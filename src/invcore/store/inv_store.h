@@ -195,6 +195,8 @@ typedef struct inv_store {
     uint64_t tick_last_ms, tick_last_tail;
     inv_effect_tick tick_last;
     bool snapshot_copying; /* no id is forgotten meanwhile */
+    bool forget_behind; /* the last tick let go fewer than are past the window */
+    uint64_t ended_at_tick; /* since the store was opened, forgotten ones included */
     uint64_t forgotten_total; /* ended ids let go since the store was opened */
     uint32_t mark_count;
     inv_ended_mark marks[INV_ENDED_MARKS]; /* oldest first */

@@ -23,6 +23,8 @@
 #define EXCESS_STEP_MAX 65536u /* ... when no mark helps */
 #define FORGET_STRIPES 16u /* of which ended ids are forgotten together */
 #define FORGET_ROUNDS 16u  /* ids of each in one lock hold */
+#define FORGET_TICK_MIN 65536u /* ids that a tick lets go, some 10 ms */
+#define FORGET_TICK_MS 100u    /* from one tick to the next while more are to go */
 
 void inv_time_start(inv_store *store, uint64_t engine_ms, uint64_t downtime_ms, bool grace) {
     store->anchor_engine_ms = engine_ms;
@@ -213,13 +215,36 @@ static bool must_forget(const inv_store *store) {
                most + most / (INV_ENDED_MARKS / 4);
 }
 
+/* How many ids a tick may let go: time stands still while it does. More than have ended since the
+ * last one, or it would never come to an end of them. */
+static uint64_t forget_most(const inv_store *store, uint64_t total) {
+    uint64_t ended = store->forgotten_total + total - store->ended_at_tick;
+    return inv_max_u64(FORGET_TICK_MIN, 2 * ended);
+}
+
+/* window_ms, or as far before it as marks say that no more than `most` ids ended. */
+static uint64_t limit_window(const inv_store *store, uint64_t window_ms, uint64_t most) {
+    uint64_t limit_ms = 0;
+    for (uint32_t i = 0; i < store->mark_count; i++) {
+        const inv_ended_mark *mark = &store->marks[i];
+        if (mark->ended_total <= store->forgotten_total) continue;
+        if (limit_ms != 0 && mark->ended_total > store->forgotten_total + most)
+            return inv_min_u64(window_ms, limit_ms);
+        limit_ms = mark->now_ms + 1;
+    }
+    return window_ms;
+}
+
 /* What ids this tick lets go. window_start for STALE_ID also covers those forgotten for their
  * number. */
 static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *tick) {
     uint64_t retention = store->options.id_retention_ms;
     uint64_t total = atomic_load_explicit(&store->holds.ended_total, memory_order_relaxed);
-    tick->window_start_ms = now > retention ? now - retention : 0;
+    uint64_t most = forget_most(store, total), wanted_ms = now > retention ? now - retention : 0;
+    store->ended_at_tick = store->forgotten_total + total;
+    tick->window_start_ms = limit_window(store, wanted_ms, most);
     tick->forgotten_lsn = 0;
+    store->forget_behind = tick->window_start_ms < wanted_ms && !store->snapshot_copying;
     if (store->snapshot_copying && !INV_PLANTED(INV_PLANT_SNAPSHOT_FORGETS)) {
         tick->window_start_ms = 0;
         tick->stale_before_ms =
@@ -230,7 +255,8 @@ static void decide_forgetting(inv_store *store, uint64_t now, inv_effect_tick *t
     uint64_t stale_before = inv_max_u64(
         tick->window_start_ms, atomic_load_explicit(&store->window_start_ms, memory_order_relaxed));
     /* Few are found one by one; many as far as a mark says, so that a tick stays short. */
-    uint64_t excess = total - inv_min_u64(total, store->options.ended_ids_max);
+    uint64_t excess =
+        inv_min_u64(most, total - inv_min_u64(total, store->options.ended_ids_max));
     if (excess > 0 && (excess <= EXCESS_EXACT_MAX ||
                        !find_mark(store, excess, &tick->forgotten_lsn, &stale_before)))
         find_excess(store, inv_min_u64(excess, EXCESS_STEP_MAX), &tick->forgotten_lsn,
@@ -464,7 +490,8 @@ inv_result inv_store_advance(inv_store *store, uint32_t expire_count_max, bool *
     bool active =
         atomic_load_explicit(&store->wal.tail, memory_order_relaxed) != store->tick_last_tail ||
         store->downtime_pending_ms > 0;
-    bool due = now >= store->tick_last_ms + INV_TICK_MS && (active || !store->wal.in_memory);
+    uint64_t apart_ms = store->forget_behind ? FORGET_TICK_MS : INV_TICK_MS;
+    bool due = now >= store->tick_last_ms + apart_ms && (active || !store->wal.in_memory);
     if (result == INV_OK && !store->options.read_only && (due || must_forget(store)))
         result = inv_time_tick(store, lane, now, store->downtime_pending_ms);
     inv_lock_give(&store->time_lock);
