@@ -544,8 +544,7 @@ class ProtocolError(OutcomeUnknown):
 
 
 class Unreachable(InventoryError):
-    """No node answered in time, and nothing was applied: a change was never sent, or it was a read.
-    """
+    """No node answered in time, and nothing was applied: it was never sent, or it was a read."""
 
     detail_names = ("operation", "endpoint")
     operation: str = ""

@@ -26,9 +26,10 @@ ROWS_MAX = 16_384
 NAMES_MAX = 4_096
 REPLY_BYTES_MAX = 16 << 20
 DEPTH_MAX = 4
-STATES = (
-    "HELD BACKORDERED ALLOCATED SHIPPED RELEASED CANCELLED EXPIRED CANCELLED_SHORT PREEMPTED"
-).split()
+STATES = [
+    *("HELD", "BACKORDERED", "ALLOCATED", "SHIPPED", "RELEASED", "CANCELLED", "EXPIRED"),
+    *("CANCELLED_SHORT", "PREEMPTED"),
+]
 MISMATCH = {"lines": 1, "account": 2, "ttl_ms": 4, "body": 8, "kind": 16}
 
 
@@ -161,25 +162,22 @@ def _spec(name: str, required: str, optional: str = "", flags: int = 0) -> Spec:
 _WHO = "account seller reason reference"
 _PART = f"flags lines op_id {_WHO}"
 _STOCK = f"op_id flags {_WHO}"
+_MOVED = "op_ids sku_ids location_ids qty", "account seller reason"
 SPECS = {
-    1: Spec(
-        "reserve",
-        (*"reservation_id sku location qty ttl_ms account seller flags reason reference".split(),),
-        4,
-        1,
-    ),
+    1: _spec("reserve", "reservation_id sku location qty",
+             "ttl_ms account seller flags reason reference", 1),
     2: _spec("reserve_lines", "reservation_id lines",
              "ttl_ms account seller flags reason reference", 1),
     3: _spec("commit", "reservation_id", _PART, 6),
     4: _spec("ship", "reservation_id", _PART),
     5: _spec("release", "reservation_id", _PART, 16),
     6: _spec("cancel", "reservation_id", _PART),
-    7: Spec("extend", ("reservation_id", "flags", "ttl_ms", *_WHO.split()), 3, 8),
+    7: _spec("extend", "reservation_id flags ttl_ms", _WHO, 8),
     8: _spec("receive", "sku location qty", _STOCK),
     9: _spec("issue", "sku location qty", _STOCK),
     10: _spec("adjust", "sku location delta", _STOCK, 32),
     11: _spec("set_on_hand", "sku location qty if_on_hand", _STOCK),
-    12: Spec("set_policy", (*"sku location safety_stock".split(), *_STOCK.split()), 3),
+    12: _spec("set_policy", "sku location safety_stock", _STOCK),
     16: _spec("availability", "sku location", "flags seller", 64),
     17: _spec("availability_sku", "sku", "flags seller", 64),
     18: _spec("reservation", "reservation_id", "seller"),
@@ -189,12 +187,9 @@ SPECS = {
     27: _spec("location_names", "location_ids"),
     32: _spec("reserve_batch", "reservation_ids sku_ids location_ids qty ttl_ms",
               "account seller"),
-    33: Spec("receive_batch",
-             (*"op_ids sku_ids location_ids qty account seller reason".split(),), 4),
-    34: Spec("issue_batch",
-             (*"op_ids sku_ids location_ids qty account seller reason".split(),), 4),
-    35: Spec("adjust_batch",
-             (*"op_ids sku_ids location_ids delta account seller reason".split(),), 4),
+    33: _spec("receive_batch", *_MOVED),
+    34: _spec("issue_batch", *_MOVED),
+    35: _spec("adjust_batch", "op_ids sku_ids location_ids delta", "account seller reason"),
     36: _spec("commit_batch", "reservation_ids", "account seller"),
     37: _spec("ship_batch", "reservation_ids", "account seller"),
     38: _spec("release_batch", "reservation_ids", "account seller"),
@@ -567,8 +562,6 @@ class Node:
         taken = np.ones(count, bool)
         if self.chance is not None and self.chance.random() < 0.3:
             taken = np.array([self.chance.random() < 0.7 for _ in range(count)], bool)
-        if name == "receive_batch" and "account" in options:
-            options["account"] = str(options["account"])
         some = {
             key: value[taken] if isinstance(value, np.ndarray) else value
             for key, value in options.items()
@@ -674,6 +667,8 @@ class Served:
             self._socket.send_multipart([peer, self.node.answer(frames)])
 
     def close(self) -> None:
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._thread.join()
         self._socket.close(linger=0)

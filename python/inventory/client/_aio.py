@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
+import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,7 @@ class _Awaited(Call):
 
     __slots__ = ("future",)
 
-    def __init__(
-        self, request: Request, deadline_ms: float, future: asyncio.Future[Any]
-    ) -> None:
+    def __init__(self, request: Request, deadline_ms: float, future: asyncio.Future[Any]) -> None:
         super().__init__(request, deadline_ms)
         self.future = future
 
@@ -56,9 +55,9 @@ class Client(AsyncOperations):
     Hundreds of thousands of calls may be under way; ``in_flight_max`` of them are with the node,
     the others wait their turn, and their deadline counts meanwhile.
 
-    Cancelling a call (also by ``asyncio.timeout``) forgets it: if it was sent it may be applied, and
-    the same ``reservation_id`` or ``op_id`` asks again. The client belongs to the loop of its first
-    call.
+    Cancelling a call (also by ``asyncio.timeout``) forgets it: if it was sent it may be applied,
+    and the same ``reservation_id`` or ``op_id`` asks again. The client belongs to the loop of its
+    first call.
 
     >>> async def main():
     ...     async with inventory.aio.Client("tcp://127.0.0.1:7707") as shop:
@@ -164,7 +163,7 @@ class Client(AsyncOperations):
         self._shut()
         self._engine.term()
 
-    # ---- calls ------------------------------------------------------------------------------------
+    # ---- calls ----------------------------------------------------------------------------------
 
     async def _ask(self, request: Request) -> Any:
         return await self._ask_within(request, self._options.timeout_ms)
@@ -189,19 +188,21 @@ class Client(AsyncOperations):
         if self._loop is None:
             self._loop = loop
             for fd in self._watched:
-                loop.add_reader(fd, self._woken)
+                loop.add_reader(fd, _wake, weakref.ref(self))
         elif self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop; make one for this loop")
         return loop
 
-    # ---- turns of the loop ------------------------------------------------------------------------
+    # ---- turns of the loop ----------------------------------------------------------------------
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn)
 
-    def _woken(self) -> None:
+    def _woken(self, by_timer: bool) -> None:
+        if by_timer:
+            self._timer = None
         if not self._scheduled:
             self._turn()
 
@@ -226,21 +227,24 @@ class Client(AsyncOperations):
             if self._timer.when() * 1000 <= due_ms:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(due_ms / 1000, self._timed)
-
-    def _timed(self) -> None:
-        self._timer = None
-        self._woken()
+        self._timer = loop.call_at(due_ms / 1000, _wake, weakref.ref(self), True)
 
     def _watch(self, fd: int) -> None:
         self._watched.add(fd)
         if self._loop is not None:
-            self._loop.add_reader(fd, self._woken)
+            self._loop.add_reader(fd, _wake, weakref.ref(self))
 
     def _unwatch(self, fd: int) -> None:
         self._watched.discard(fd)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(fd)
+
+
+def _wake(found: weakref.ref[Any], by_timer: bool = False) -> None:
+    """Called by the loop, which must not keep a client alive that nobody else holds."""
+    client = found()
+    if client is not None:
+        client._woken(by_timer)
 
 
 class _Within(AsyncOperations):

@@ -201,7 +201,8 @@ class Client(Operations):
         attempt_ms: how long to wait for an answer before a call is sent again, doubled each time;
             1 s. As long as the node answers others that were sent before, it is not sent again.
         backoff_ms, backoff_ms_max: a retry comes after a random pause of up to ``backoff_ms``,
-            doubled each time up to ``backoff_ms_max``, on top of what the node asks for; 20 ms, 1 s.
+            doubled each time up to ``backoff_ms_max``, on top of what the node asks for; 20 ms
+            and 1 s.
         connections: 1 to 64. With one, calls reach the node in their order; 1.
         in_flight_max: calls sent and not answered, 1 to 1,000,000; more wait their turn. 65,536.
 

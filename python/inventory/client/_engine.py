@@ -116,17 +116,17 @@ class Engine:
         """Wait for libzmq's thread to end. It waits for no peer."""
         self._context.term()
 
-    # ---- links ------------------------------------------------------------------------------------
+    # ---- links ----------------------------------------------------------------------------------
 
     def _open(self, slot: _Slot) -> None:
         socket = self._context.socket(zmq.DEALER)
         for option, value in _SOCKET_OPTIONS.items():
             socket.set(option, value)
         slot.socket = socket
-        slot.monitor = socket.get_monitor_socket(_EVENTS)
+        slot.monitor = monitor = socket.get_monitor_socket(_EVENTS)
         slot.link, slot.due_ms, slot.lost = Link(), 0.0, False
         self._watch(cast(int, socket.get(zmq.FD)))
-        self._watch(cast(int, slot.monitor.get(zmq.FD)))
+        self._watch(cast(int, monitor.get(zmq.FD)))
         socket.connect(self._options.endpoint)
 
     def _shut(self, slot: _Slot) -> None:
@@ -151,11 +151,10 @@ class Engine:
         slot.due_ms = now_ms + self._chance.uniform(0, limit_ms)
         self.session.lost(slot.link, now_ms, error)
 
-    # ---- messages ---------------------------------------------------------------------------------
+    # ---- messages -------------------------------------------------------------------------------
 
     def _receive(self, slot: _Slot, socket: zmq.Socket[bytes], now_ms: float) -> bool:
-        """Take messages; behind the last one, see whether the link was lost. True: there are more.
-        """
+        """Take messages; behind the last, see whether the link was lost. True: there are more."""
         assert slot.monitor is not None
         while int(slot.monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             recv_monitor_message(slot.monitor, zmq.DONTWAIT)

@@ -119,9 +119,7 @@ def _seller(value: Any) -> str | None:
 
 
 def _refuse_option(field: str) -> NoReturn:
-    raise BadRequest(
-        f"{field}: not supported by this release; leave the option out", field=field
-    )
+    raise BadRequest(f"{field}: not supported by this release; leave the option out", field=field)
 
 
 def _refuse_later(options: dict[str, Any]) -> None:
@@ -179,7 +177,9 @@ def new_uuid() -> bytes:
 
 def new_uuids(count: int) -> NDArray[np.uint8]:
     """As many of them, uint8[count, 16]."""
-    ids = np.frombuffer(os.urandom(16 * count), np.uint8).reshape(count, 16).copy()
+    ids: NDArray[np.uint8] = (
+        np.frombuffer(os.urandom(16 * count), np.uint8).reshape(count, 16).copy()
+    )
     unix_ms = time.time_ns() // 1_000_000
     ids[:, :6] = np.frombuffer(unix_ms.to_bytes(6, "big"), np.uint8)
     ids[:, 6] = ids[:, 6] & 0x0F | 0x70
@@ -800,7 +800,13 @@ def _name_pieces(names: list[str], limit: int) -> Generator[tuple[int, list[str]
 
 
 def _numbers(
-    operation: str, op: int, names: Any, create: Any, dtype: str, owner: list[str | None], limit: int
+    operation: str,
+    op: int,
+    names: Any,
+    create: Any,
+    dtype: str,
+    owner: list[str | None],
+    limit: int,
 ) -> Plan:
     if not isinstance(create, bool):
         raise TypeError(f"create must be bool, not {type(create).__name__}")
@@ -888,7 +894,7 @@ _LEVEL = np.dtype(
 
 def _column(value: Any, field: str, dtype: str, count: int = -1) -> NDArray[Any]:
     """The value as a contiguous array of that dtype; ``count`` rows, or any number if negative."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # type: ignore[no-untyped-call]
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise BadRequest(f"{field}: has masked values", field=field)
     array = np.asarray(value)
     is_ids = field.endswith("_ids") and dtype == "uint8"
@@ -919,9 +925,7 @@ def _ttls(value: Any, count: int) -> int | NDArray[Any]:
     if not isinstance(value, int):
         return _column(value, "ttl_ms", "uint32", count)
     if not 1 <= value <= _TTL_MS_MAX:
-        raise BadRequest(
-            field="ttl_ms", figure=value, limit=1 if value < 1 else _TTL_MS_MAX
-        )
+        raise BadRequest(field="ttl_ms", figure=value, limit=1 if value < 1 else _TTL_MS_MAX)
     return value
 
 
@@ -1111,12 +1115,10 @@ def extend_batch(
     return _batch("extend_batch", Op.EXTEND_BATCH, [ids, _ttls(ttl_ms, len(ids))], texts)
 
 
-def availability_batch(
-    sku_ids: NDArray[np.uint32], location_ids: NDArray[np.uint16]
-) -> Plan:
+def availability_batch(sku_ids: NDArray[np.uint32], location_ids: NDArray[np.uint16]) -> Plan:
     skus = _column(sku_ids, "sku_ids", "uint32")
     places = _column(location_ids, "location_ids", "uint16", len(skus))
-    pieces = [np.empty(0, _LEVEL)]
+    found = np.empty(len(skus), _LEVEL)
     piece_rows = _PIECE_BYTES // 6
     for begin in range(0, len(skus), piece_rows):
         end = min(begin + piece_rows, len(skus))
@@ -1125,8 +1127,8 @@ def availability_batch(
         data = yield _request(
             "availability_batch", Op.AVAILABILITY_BATCH, fields, read, changes=False
         )
-        pieces.append(np.frombuffer(data, _LEVEL))
-    return np.concatenate(pieces)
+        found[begin:end] = np.frombuffer(data, _LEVEL)
+    return found
 
 
 OPERATIONS: dict[str, Callable[..., Request | Plan]] = {

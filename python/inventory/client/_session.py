@@ -127,7 +127,7 @@ class Session:
         self._calls: set[Call] = set()
         self._closed = False
 
-    # ---- calls ------------------------------------------------------------------------------------
+    # ---- calls ----------------------------------------------------------------------------------
 
     def submit(self, call: Call, now_ms: float) -> None:
         """Begin a call. After close() it is settled at once."""
@@ -156,7 +156,7 @@ class Session:
             self._to_send.popleft()
         return bool(self._to_send) and self._in_flight < self._options.in_flight_max
 
-    # ---- links ------------------------------------------------------------------------------------
+    # ---- links ----------------------------------------------------------------------------------
 
     def wants_to_send(self, link: Link) -> bool:
         """Whether frame() would give a message for this link."""
@@ -256,14 +256,13 @@ class Session:
         """
         asked, link.asked = link.asked, {}
         self._in_flight -= len(asked)
-        for correlation, call in asked.items():
-            call.asked = [one for one in call.asked if one[1] != correlation]
+        for call in asked.values():
+            call.asked = [one for one in call.asked if one[0] is not link]
             call.may_be_applied = True
-            if call.request is None:
-                continue
+        for call in dict.fromkeys(asked.values()):  # each once, in their order
             if error is not None:
                 self._end(call, None, self._unknown(call, ProtocolError, str(error)))
-            elif not call.asked:
+            elif not call.asked and not call.queued:
                 self._again_later(call, now_ms, 0)
         if error is not None and link.node is None:
             for call in [call for call in self._calls if not call.asked]:
@@ -274,7 +273,7 @@ class Session:
             return self._unknown(call, ProtocolError, str(error))
         return error
 
-    # ---- time -------------------------------------------------------------------------------------
+    # ---- time -----------------------------------------------------------------------------------
 
     def tick(self, now_ms: float) -> None:
         """Do what is due: end calls at their deadline, ask again where no answer came."""
@@ -301,13 +300,13 @@ class Session:
         self._to_send.clear()
         self._timers.clear()
 
-    # ---- how --------------------------------------------------------------------------------------
+    # ---- how ------------------------------------------------------------------------------------
 
     def _answered(self, call: Call, reply: Reply, now_ms: float) -> None:
         request = call.request
         assert request is not None
         try:
-            if reply.code in _wire.RETRY_CODES:
+            if _wire.may_do_better(reply):
                 call.problem = _wire.error_of(reply, request)
                 if not call.asked:  # else another attempt may yet be answered
                     self._again_later(call, now_ms, _wire.retry_after_ms(reply))

@@ -49,7 +49,7 @@ _MISMATCH_FIELDS = ((1, "lines"), (2, "account"), (4, "ttl_ms"), (8, "body"), (1
 # Nothing was applied, and the same request may do better in a moment: RATE_LIMITED, BUSY, and
 # STORE_CLOSED, which a server that is being restarted says.
 RETRY_CODES = frozenset({50, 51, 60})
-_STATES = (None, *State)  # by number; a test holds them against the core
+_STATES: tuple[State | None, ...] = (None, *State)  # by number; a test holds them against the core
 
 
 class Op:
@@ -324,6 +324,11 @@ class _Hello(msgspec.Struct, array_like=True):
     features: list[str]
 
 
+def _plain(figures: msgspec.Struct) -> Any:
+    """The figures in the order of the library's own types, which is that of the wire."""
+    return msgspec.structs.astuple(figures)
+
+
 def _state_of(number: int) -> State | None:
     if not 0 <= number < len(_STATES):
         _refuse(f"a reply with state {number}")
@@ -404,11 +409,8 @@ def read_change(reply: Reply, request: Request) -> StockChange:
 
 
 def _level(figures: _Figures, reply: Reply, request: Request, now_unix_ms: int) -> StockLevel:
-    sku, location = request.names[0]
-    assert location is not None
-    return StockLevel(
-        sku, location, *msgspec.structs.astuple(figures), reply.lsn, now_unix_ms
-    )
+    fields: tuple[Any, ...] = (*request.names[0], *_plain(figures), reply.lsn, now_unix_ms)
+    return StockLevel(*fields)
 
 
 def read_policy(safety_stock: int) -> Callable[[Reply, Request], PolicyChange]:
@@ -429,18 +431,10 @@ def read_level(reply: Reply, request: Request) -> StockLevel:
 def read_sku(reply: Reply, request: Request) -> SkuAvailability:
     found = _shaped(reply, _Sku)
     sku = request.names[0][0]
-    return SkuAvailability(
-        sku,
-        tuple(
-            [
-                StockLevel(sku, *msgspec.structs.astuple(row), reply.lsn, found.now_unix_ms)
-                for row in found.rows
-            ]
-        ),
-        StockTotals(*msgspec.structs.astuple(found.totals)),
-        reply.lsn,
-        found.now_unix_ms,
-    )
+    asof = (reply.lsn, found.now_unix_ms)
+    rows: list[tuple[Any, ...]] = [(sku, *_plain(row), *asof) for row in found.rows]
+    levels = tuple([StockLevel(*row) for row in rows])
+    return SkuAvailability(sku, levels, StockTotals(*_plain(found.totals)), *asof)
 
 
 def read_lsn(reply: Reply, request: Request) -> int:
@@ -541,9 +535,18 @@ class _TextReply(msgspec.Struct, array_like=True):
     text: str | None = None
 
 
+def may_do_better(reply: Reply) -> bool:
+    """Whether nothing was applied and the same request may be taken in a moment.
+
+    So it is also with a message that the node could not read: what left here was good, so it was
+    damaged on its way.
+    """
+    return reply.code in RETRY_CODES or (reply.code == 30 and reply.rest[:1] == ["message"])
+
+
 def retry_after_ms(reply: Reply) -> int:
     """What BUSY and RATE_LIMITED ask for; 0: nothing."""
-    if reply.code == 60:
+    if reply.code not in (50, 51):
         return 0
     return max(0, _shaped(reply, _RetryReply).retry_after_ms or 0)
 
