@@ -672,8 +672,7 @@ static inv_wire_request *begin_request(inv_wire_arena *arena) {
     request->flags = 0;
     request->deadline_ms = 0;
     request->min_lsn = 0;
-    request->refusal.code = INV_OK;
-    request->refusal.has_figure = false;
+    request->refusal = (inv_wire_refusal){.code = INV_OK};
     return request;
 }
 
