@@ -261,8 +261,13 @@ static bool get_ttl(cursor *c, bool required, uint64_t *out) {
         c->left++;
         return false;
     }
-    if (value < 1) { /* 0 means "default" to the engine */
-        c->request->refusal = (inv_wire_refusal){INV_BAD_REQUEST, true, 0, "ttl_ms", value, 1};
+    int64_t limit = value < 1 ? 1 : (int64_t)INV_TTL_MS_MAX; /* 0 means "default" to the engine */
+    if (value < 1 || value > limit) {
+        c->request->refusal = (inv_wire_refusal){.code = INV_BAD_REQUEST,
+                                                 .has_figure = true,
+                                                 .path = "ttl_ms",
+                                                 .figure = value,
+                                                 .limit = limit};
         return false;
     }
     *out = (uint64_t)value;
