@@ -183,8 +183,8 @@ SPECS = {
     18: _spec("reservation", "reservation_id", "seller"),
     24: _spec("sku_ids", "names", "flags seller", 128),
     25: _spec("location_ids", "names", "flags", 128),
-    26: _spec("sku_names", "sku_ids"),
-    27: _spec("location_names", "location_ids"),
+    26: _spec("sku_names", "numbers"),
+    27: _spec("location_names", "numbers"),
     32: _spec("reserve_batch", "reservation_ids sku_ids location_ids qty ttl_ms",
               "account seller"),
     33: _spec("receive_batch", *_MOVED),
@@ -344,6 +344,8 @@ class Node:
             return self._names(value)
         if name in _COLUMNS:
             return self._column(name, value)
+        if name == "numbers":
+            return self._bin(name, value, *(("<u4", 4) if op == 26 else ("<u2", 2)))
         if name in ("reservation_id", "op_id"):
             return self._id(name, value)
         if name in ("qty", "delta") and 32 <= op <= 41:
@@ -546,11 +548,19 @@ class Node:
         options |= self._flags(options, create=128)
         return 0, self.lsn, [self.inv.location_ids(**options).astype("<u2").tobytes()]
 
+    def _names_of(self, names: Callable[..., list[str]], numbers: Any) -> Any:
+        if len(numbers) > NAMES_MAX:
+            raise Wrong("numbers", len(numbers), NAMES_MAX, 34)
+        try:
+            return 0, self.lsn, [names(numbers)]
+        except errors.BadRequest as error:
+            raise Wrong("numbers" + error.field[error.field.index("[") :]) from None
+
     def do_sku_names(self, options: dict[str, Any]) -> Any:
-        return 0, self.lsn, [self.inv.sku_names(options["sku_ids"])]
+        return self._names_of(self.inv.sku_names, options["numbers"])
 
     def do_location_names(self, options: dict[str, Any]) -> Any:
-        return 0, self.lsn, [self.inv.location_names(options["location_ids"])]
+        return self._names_of(self.inv.location_names, options["numbers"])
 
     def _batch(self, name: str, options: dict[str, Any]) -> Any:
         """The library's batch; in a bad mood, without some of its rows."""

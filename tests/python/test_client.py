@@ -21,31 +21,37 @@ import msgpack
 import numpy as np
 import pytest
 from client_proxy import Hostile, Proxy, Rude
-from reference_node import Node, Served
+from remote import KINDS, serve
 from scale import SEED, scaled
 
 import inventory
 from inventory import OutcomeUnknown, StoreClosed, errors
 from inventory.client import NOT_REMOTE, AsyncOperations, Operations
+from inventory.testing import MemoryStorage
 
 HELLO = 48
 
 
 @pytest.fixture
 def store() -> Iterator[inventory.Inventory]:
-    with inventory.open() as inv:
+    with inventory.open(storage=MemoryStorage()) as inv:
         inv.receive("TEE", "LON", 1_000)
         yield inv
 
 
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def served(store: inventory.Inventory) -> Iterator[Served]:
-    with Served(Node(store)) as served:
+def served(kind: str, store: inventory.Inventory) -> Iterator[Any]:
+    with serve(kind, store) as served:
         yield served
 
 
 @pytest.fixture
-def client(served: Served) -> Iterator[inventory.Client]:
+def client(served: Any) -> Iterator[inventory.Client]:
     with inventory.Client(served.endpoint) as client:
         yield client
 
@@ -94,13 +100,10 @@ def test_within_can_do_what_a_client_can(client: inventory.Client) -> None:
         client.within(0)
 
 
-def test_node_says_who_answers(client: inventory.Client) -> None:
+def test_node_says_who_answers(client: inventory.Client, store: inventory.Inventory) -> None:
     node = client.node()
-    assert (node.server, node.durability, node.message_bytes_max) == (
-        "reference",
-        "durable",
-        1 << 20,
-    )
+    assert node.message_bytes_max == 1 << 20
+    assert (node.epoch, node.lsn) == (store.recovery.epoch, store.metrics().lsn_appended)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +158,7 @@ def test_an_old_msgpack_is_refused() -> None:
 
 
 @pytest.mark.parametrize("connections", [1, 3])
-def test_threads_share_a_client(
-    store: inventory.Inventory, served: Served, connections: int
-) -> None:
+def test_threads_share_a_client(store: inventory.Inventory, served: Any, connections: int) -> None:
     each = scaled(150)
     with (
         inventory.Client(served.endpoint, connections=connections) as client,
@@ -178,7 +179,7 @@ def test_threads_share_a_client(
     assert (level.held, level.on_hand) == (0, 1_000)
 
 
-def test_a_client_starts_one_thread_and_leaves_none(served: Served) -> None:
+def test_a_client_starts_one_thread_and_leaves_none(served: Any) -> None:
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with inventory.Client(served.endpoint, connections=4) as client:
@@ -224,8 +225,8 @@ def test_nobody_there_is_unreachable() -> None:
         assert 0.15 < time.monotonic() - begun_s < 2
 
 
-def test_a_client_may_be_there_before_its_node(store: inventory.Inventory) -> None:
-    with Served(Node(store)) as served:
+def test_a_client_may_be_there_before_its_node(kind: str, store: inventory.Inventory) -> None:
+    with serve(kind, store) as served:
         endpoint = served.endpoint
     with (
         inventory.Client(endpoint, timeout_ms=20_000) as client,
@@ -234,22 +235,22 @@ def test_a_client_may_be_there_before_its_node(store: inventory.Inventory) -> No
         asked = pool.submit(client.receive, "TEE", "LON", 1)
         time.sleep(0.1)
         assert not asked.done()
-        with Served(Node(store), endpoint):
+        with serve(kind, store, endpoint):
             assert asked.result(20).level.on_hand == 1_001
 
 
-def test_a_node_that_is_restarted_is_found_again(store: inventory.Inventory) -> None:
-    served = Served(Node(store))
+def test_a_node_that_is_restarted_is_found_again(kind: str, store: inventory.Inventory) -> None:
+    served = serve(kind, store)
     endpoint = served.endpoint
     with inventory.Client(endpoint, timeout_ms=20_000, attempt_ms=300) as client:
         for n in range(1, 6):
             assert client.receive("TEE", "LON", 1).level.on_hand == 1_000 + n
             served.close()
-            served = Served(Node(store), endpoint)
+            served = serve(kind, store, endpoint)
     served.close()
 
 
-def test_an_unknown_outcome_over_the_wire(store: inventory.Inventory, served: Served) -> None:
+def test_an_unknown_outcome_over_the_wire(store: inventory.Inventory, served: Any) -> None:
     with (
         Proxy(served.endpoint, 1) as proxy,
         inventory.Client(proxy.endpoint, timeout_ms=300) as client,
@@ -278,9 +279,7 @@ FAULTS: dict[str, dict[str, float]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_is_said_is_what_was_done(
-    store: inventory.Inventory, served: Served, name: str
-) -> None:
+def test_what_is_said_is_what_was_done(store: inventory.Inventory, served: Any, name: str) -> None:
     """Each call has a SKU of its own, so its row tells how often it was applied."""
     deadline_s = 3.0
     with (
@@ -399,7 +398,7 @@ def test_a_port_that_is_no_node(piece: bytes) -> None:
 # ---- closing, interrupting, forking -------------------------------------------------------------
 
 
-def test_closing_ends_the_calls_of_other_threads(served: Served) -> None:
+def test_closing_ends_the_calls_of_other_threads(served: Any) -> None:
     with Proxy(served.endpoint, 1) as proxy:
         client = inventory.Client(proxy.endpoint)
         client.node()
@@ -420,7 +419,7 @@ def test_closing_ends_the_calls_of_other_threads(served: Served) -> None:
             call()
 
 
-def test_closing_while_threads_begin_calls(served: Served) -> None:
+def test_closing_while_threads_begin_calls(served: Any) -> None:
     """Every call ends, whichever moment the client is closed at."""
     for _ in range(scaled(20)):
         client = inventory.Client(served.endpoint)
@@ -441,7 +440,7 @@ def test_closing_while_threads_begin_calls(served: Served) -> None:
             assert all(end.result(10) for end in ended)
 
 
-def test_a_forgotten_client_warns_and_lets_go(served: Served) -> None:
+def test_a_forgotten_client_warns_and_lets_go(served: Any) -> None:
     threads = threading.active_count()
     client = inventory.Client(served.endpoint)
     client.node()
@@ -453,7 +452,7 @@ def test_a_forgotten_client_warns_and_lets_go(served: Served) -> None:
     assert threading.active_count() == threads
 
 
-def test_an_interrupted_call_is_forgotten(served: Served) -> None:
+def test_an_interrupted_call_is_forgotten(served: Any) -> None:
     with (
         Proxy(served.endpoint, 1) as proxy,
         inventory.Client(proxy.endpoint, timeout_ms=60_000, attempt_ms=60_000) as client,
@@ -495,7 +494,7 @@ def test_a_forked_child_is_refused_and_makes_its_own(client: inventory.Client) -
     assert client.receive("TEE", "LON", 1).level.on_hand == 1_002
 
 
-def test_a_process_may_end_with_an_open_client(served: Served) -> None:
+def test_a_process_may_end_with_an_open_client(served: Any) -> None:
     code = (
         "import inventory, sys, warnings\n"
         "warnings.simplefilter('ignore')\n"

@@ -16,11 +16,14 @@ import test_api
 import test_bad_input
 import test_batch
 from hypothesis import HealthCheck, settings
-from remote import Remote
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+from remote import KINDS, Remote
 from scale import scaled
 from test_model import StoreAgainstModel
 
 import inventory
+from inventory.testing import ManualClock
 
 # Not of a client: what a store is opened with, its files, its clock, its threads, its closing.
 NOT_REMOTE = {
@@ -55,10 +58,14 @@ for _module in NOT_REMOTE:
     globals().update(shared_tests(_module))
 
 
-@pytest.fixture
-def inv(open_store: Callable[..., inventory.Inventory]) -> Iterator[Remote]:
+@pytest.fixture(params=KINDS)
+def inv(
+    request: pytest.FixtureRequest,
+    open_store: Callable[..., inventory.Inventory],
+    clock: ManualClock,
+) -> Iterator[Remote]:
     """As conftest's: a durable store with 10 TEE and 5 MUG in LON, 4 TEE in PAR."""
-    with Remote(open_store(segment_bytes=4 << 20)) as remote:
+    with Remote(request.param, open_store(segment_bytes=4 << 20), clock) as remote:
         remote.receive("TEE", "LON", 10)
         remote.receive("MUG", "LON", 5)
         remote.receive("TEE", "PAR", 4)
@@ -78,24 +85,48 @@ def test_most_of_them_are_here() -> None:
 class ClientAgainstModel(StoreAgainstModel):
     """The model of the library, asked through a client."""
 
+    kind = "reference"
     remote: Remote | None = None
 
     def open(self) -> Any:
-        if self.remote is not None:
-            self.remote.close()
-        self.remote = Remote(super().open())
+        self.remote = Remote(self.kind, super().open(), self.clock)
         return self.remote
+
+    def stop_serving(self) -> None:
+        assert self.remote is not None
+        moved_ms = self.remote.stop_serving()
+        self.model.advance_to(self.model.now_ms + moved_ms)
+
+    @rule()
+    def reopen(self) -> None:
+        self.stop_serving()
+        super().reopen()
+
+    @rule(seed=st.integers(0, 2**32))
+    def power_cut(self, seed: int) -> None:
+        self.stop_serving()
+        self.storage.power_cut(seed)
+        self.inv = self.open()
+        self.after_opening()
 
     def teardown(self) -> None:
         if self.remote is not None:
             self.remote.close()
 
 
-ClientAgainstModel.TestCase.settings = settings(
+class NativeAgainstModel(ClientAgainstModel):
+    """The same over the native server."""
+
+    kind = "native"
+
+
+_SETTINGS = settings(
     max_examples=scaled(15),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+ClientAgainstModel.TestCase.settings = NativeAgainstModel.TestCase.settings = _SETTINGS
 TestClientAgainstModel = ClientAgainstModel.TestCase
+TestNativeAgainstModel = NativeAgainstModel.TestCase
 del StoreAgainstModel

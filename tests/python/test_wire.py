@@ -81,7 +81,9 @@ def test_every_operation_of_the_page_has_a_vector() -> None:
 
 
 def test_the_page_knows_the_codes() -> None:
-    for number, name in re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", PAGE.split("## Errors")[1], re.M):
+    for number, name in re.findall(
+        r"^\| (\d+) \| `([A-Z_]+)` \|", PAGE.split("## Errors")[1], re.M
+    ):
         assert errors.CODES[int(number)].name == name
 
 

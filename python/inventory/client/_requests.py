@@ -832,14 +832,14 @@ def _numbers(
     return np.concatenate(pieces).astype(dtype, copy=False)
 
 
-_NAME_INDEX = re.compile(r"names\[(\d+)\]")
+_INDEX = re.compile(r"\[(\d{1,9})\]")
 
 
 def _moved(error: InventoryError, begin: int, names: list[str]) -> InventoryError:
     """An error of a piece, as one of the whole call."""
     field = getattr(error, "field", None)
     if isinstance(field, str) and begin:
-        error.field = _NAME_INDEX.sub(lambda found: f"names[{int(found[1]) + begin}]", field)  # type: ignore[attr-defined]
+        error.field = _INDEX.sub(lambda found: f"[{int(found[1]) + begin}]", field)  # type: ignore[attr-defined]
     return error
 
 
@@ -861,13 +861,14 @@ def _texts_of(operation: str, op: int, numbers: Any, field: str, dtype: str) -> 
                 operation, op, [_bytes_of(piece)], _wire.read_texts(len(piece)), changes=False
             )
         except BadRequest as error:
-            if error.figure is None:
+            at = _INDEX.search(error.field)
+            row = begin + int(at[1]) if at is not None else begin
+            if at is None or row >= len(column):
                 raise
-            at = begin + int(np.argmax(piece == error.figure))
             raise BadRequest(
-                f"{field}[{at}]: there is no number {error.figure}",
-                field=f"{field}[{at}]",
-                figure=error.figure,
+                f"{field}[{row}]: there is no number {column[row]}",
+                field=f"{field}[{row}]",
+                figure=int(column[row]),
             ) from None
     return found
 
