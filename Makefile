@@ -86,7 +86,7 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	$(VENV)/bin/basedpyright --pythonpath $(PY)
 	@mkdir -p build/lint
 	@printf '%s\n' $(CYTHON_OWN) >build/lint/stubtest.allowlist
-	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) inventory._coroutines \
+	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) inventory._coroutines inventory.client._operations \
 	    --mypy-config-file pyproject.toml \
 	    --allowlist build/lint/stubtest.allowlist --ignore-unused-allowlist
 	for module in $(EXTENSIONS); do \

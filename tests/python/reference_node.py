@@ -24,6 +24,7 @@ REQUESTS_MAX = 4_096
 LINES_MAX = 16_384
 ROWS_MAX = 16_384
 NAMES_MAX = 4_096
+QTY_MAX = 2_147_483_647
 REPLY_BYTES_MAX = 16 << 20
 DEPTH_MAX = 4
 STATES = [
@@ -61,7 +62,7 @@ class Reader:
 
     def take(self, size: int) -> bytes:
         if self.at + size > len(self.data):
-            raise Broken(len(self.data))
+            raise EOFError
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -70,6 +71,12 @@ class Reader:
 
     def value(self, depth: int = 1) -> Any:
         begin = self.at
+        try:
+            return self.whole(depth, begin)
+        except EOFError:
+            raise Broken(begin) from None
+
+    def whole(self, depth: int, begin: int) -> Any:
         tag = self.number("B")
         if tag <= 0x7F:
             return tag
@@ -114,7 +121,7 @@ class Reader:
         return Odd("ext", size)
 
     def array(self, count: int, depth: int, begin: int) -> list[Any]:
-        if depth > DEPTH_MAX:
+        if depth > DEPTH_MAX or count > len(self.data) - self.at:
             raise Broken(begin)
         found: list[Any] = []
         for _ in range(count):
@@ -125,7 +132,7 @@ class Reader:
         return found
 
     def map(self, count: int, depth: int, begin: int) -> Odd:
-        if depth > DEPTH_MAX:
+        if depth > DEPTH_MAX or 2 * count > len(self.data) - self.at:
             raise Broken(begin)
         for _ in range(2 * count):
             self.value(depth + 1)
@@ -242,12 +249,12 @@ class Node:
         reader = Reader(frames[0])
         requests: list[Any] = []
         if not frames[0]:
-            return self._spell([self._refusal(None, Wrong("message", 0))])
+            return self._spell([self._refusal(None, Wrong("message", 0, 0))])
         try:
             while reader.at < len(reader.data):
                 requests.append(reader.value())
         except Broken as broken:
-            wrong = Wrong("message", broken.at)
+            wrong = Wrong("message", broken.at, len(frames[0]))
             heads = [*map(self._correlation, requests), self._correlation(broken.begun)]
             return self._spell([self._refusal(head, wrong) for head in heads])
         if len(requests) > REQUESTS_MAX:
@@ -289,7 +296,8 @@ class Node:
         if self._correlation(request) is None:
             raise Wrong("correlation")
         if len(request) < 3 or not is_int(request[2]) or request[2] not in SPECS:
-            raise Wrong("op", request[2] if len(request) > 2 and is_int(request[2]) else None)
+            known = len(request) > 2 and is_int(request[2])
+            raise Wrong("op", *([request[2], max(SPECS)] if known else []))
         spec = SPECS[request[2]]
         if len(request) - 4 > len(spec.positions):
             raise Wrong("positions", len(request), 4 + len(spec.positions))
@@ -310,8 +318,10 @@ class Node:
     def _ask(self, ask: Any, op: int) -> None:
         if ask is None:
             return
-        if not isinstance(ask, list) or len(ask) > 3:
+        if not isinstance(ask, list):
             raise Wrong("ask")
+        if len(ask) > 3:
+            raise Wrong("ask", len(ask), 3)
         durability, deadline_ms, min_lsn = [*ask, None, None, None][:3]
         for name, value, low, high in (
             ("durability", durability, 0, 2),
@@ -358,8 +368,8 @@ class Node:
             raise Wrong(name)
         if name == "flags" and (value < 0 or value & ~spec.flags):
             raise Wrong("flags", value, spec.flags)
-        if not -(1 << 63) <= value < 1 << 63:
-            raise Wrong(name, value)
+        if not -(1 << 63) <= value < 1 << 63:  # no figure of ours goes so far
+            raise Wrong(name, (1 << 63) - 1, QTY_MAX)
         if name == "ttl_ms" and value < 1:
             raise Wrong(name, value, 1)
         return value
@@ -379,8 +389,9 @@ class Node:
         if kind == "location" and value == 0xFFFF:
             return None
         names = self.inv.sku_names if kind == "sku" else self.inv.location_names
-        if not 0 <= value < (1 << 32 if kind == "sku" else 1 << 16):
-            raise Wrong(path, value)
+        most = 0xFFFFFFFF if kind == "sku" else 0xFFFF
+        if not 0 <= value <= most:
+            raise Wrong(path, value, most)
         try:
             return names(np.array([value], "u4" if kind == "sku" else "u2"))[0]
         except errors.BadRequest:
@@ -562,13 +573,18 @@ class Node:
     def do_location_names(self, options: dict[str, Any]) -> Any:
         return self._names_of(self.inv.location_names, options["numbers"])
 
-    def _batch(self, name: str, options: dict[str, Any]) -> Any:
-        """The library's batch; in a bad mood, without some of its rows."""
+    def _same_length(self, options: dict[str, Any]) -> int:
+        """Rows of a batch: those of its first column, and of every other."""
         columns = {key: value for key, value in options.items() if isinstance(value, np.ndarray)}
         count = len(next(iter(columns.values())))
         for key, column in columns.items():
             if len(column) != count:
                 raise Wrong(key, len(column), count)
+        return count
+
+    def _batch(self, name: str, options: dict[str, Any]) -> Any:
+        """The library's batch; in a bad mood, without some of its rows."""
+        count = self._same_length(options)
         taken = np.ones(count, bool)
         if self.chance is not None and self.chance.random() < 0.3:
             taken = np.array([self.chance.random() < 0.7 for _ in range(count)], bool)
@@ -581,6 +597,7 @@ class Node:
         return 0, self.lsn, [codes.tobytes()]
 
     def do_availability_batch(self, options: dict[str, Any]) -> Any:
+        self._same_length(options)
         options.pop("flags", 0)
         return 0, self.lsn, [self.inv.availability_batch(**options).tobytes()]
 
@@ -592,7 +609,7 @@ class Node:
         return 0, found.lsn_appended, rest
 
     def do_ping(self, options: dict[str, Any]) -> Any:
-        return 0, self.lsn, []
+        return 0, 0, []
 
     def do_barrier(self, options: dict[str, Any]) -> Any:
         lsn = options.get("lsn")
