@@ -24,7 +24,7 @@
 
 #define POLL_MS 100      /* between two looks whether to stop */
 #define POLL_WAITING_MS 1 /* when only time helps: a peer's queue, the disk in interval mode */
-#define STUCK_TRIES 256u /* of one turn */
+#define STUCK_FAILURES 256u /* of one turn */
 #define SEND_TRIES 16u   /* interrupted ones */
 #define QUIET_MS 250u    /* stopping: requests that come so long after nothing is under way are not read */
 #define WATCH_MS 100u
@@ -232,11 +232,10 @@ static void finish(inv_serve_loop *loop, inv_serve_parked *entry, sent outcome) 
                     : outcome == PEER_GONE ? &loop->dropped_gone
                                            : &loop->dropped_stuck,
                     1);
-    loop->requests_in_flight -= entry->requests;
-    loop->bytes_in_flight -= entry->bytes;
     close_both(loop, &entry->identity, &entry->body);
 }
 
+/* What is stuck counts against bounds of its own only. */
 static void set_aside(inv_serve_loop *loop, inv_serve_parked *entry) {
     inv_serve_queue *stuck = &loop->stuck;
     if (stuck->count == stuck->capacity ||
@@ -249,23 +248,26 @@ static void set_aside(inv_serve_loop *loop, inv_serve_parked *entry) {
     push(stuck, entry);
 }
 
+/* An entry that waits for nothing any more. */
 static void send_or_set_aside(inv_serve_loop *loop, inv_serve_parked *entry) {
+    loop->requests_in_flight -= entry->requests;
+    loop->bytes_in_flight -= entry->bytes;
     sent outcome = send_reply(loop, entry);
     if (INV_LIKELY(outcome != PEER_FULL)) finish(loop, entry, outcome);
     else set_aside(loop, entry);
 }
 
-/* Each of the stuck gets a turn, some of them in each turn of the loop. */
+/* Each of the stuck gets a turn; a turn of the loop ends after so many that still find no room. */
 static void retry_stuck(inv_serve_loop *loop) {
     inv_serve_queue *stuck = &loop->stuck;
-    uint32_t tries = stuck->count < STUCK_TRIES ? stuck->count : STUCK_TRIES;
-    for (uint32_t i = 0; i < tries; i++) {
+    uint32_t failures = 0;
+    for (uint32_t left = stuck->count; left > 0 && failures < STUCK_FAILURES; left--) {
         inv_serve_parked entry = *entry_at(stuck, 0);
         pop(stuck);
         sent outcome = send_reply(loop, &entry);
-        bool waits = outcome == PEER_FULL &&
-                     now_ms(loop) - entry.since_ms <= loop->serve->options.stuck_ms_max;
-        if (waits) {
+        failures += outcome == PEER_FULL;
+        if (outcome == PEER_FULL &&
+            now_ms(loop) - entry.since_ms <= loop->serve->options.stuck_ms_max) {
             push(stuck, &entry);
             continue;
         }
@@ -390,6 +392,8 @@ static void park(inv_serve_loop *loop, inv_serve_received *received) {
     loop->bytes_in_flight += entry.bytes;
     if (loop->zmq->msg_init_size(&entry.body, made->bytes) != 0) { /* out of memory: unanswered */
         (void)loop->zmq->msg_init(&entry.body);
+        loop->requests_in_flight -= entry.requests;
+        loop->bytes_in_flight -= entry.bytes;
         finish(loop, &entry, PEER_FULL);
         return;
     }

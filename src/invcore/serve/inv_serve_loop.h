@@ -16,8 +16,8 @@
 #define INV_SERVE_RUN_LINES 8192u          /* lines of their answers */
 #define INV_SERVE_LINES_USUAL 8u           /* lines an answer is given room for, if not a cart's */
 #define INV_SERVE_PARKED_MAX 65536u        /* reply messages */
-#define INV_SERVE_STUCK_MAX 16384u         /* ... whose peer has no room */
-#define INV_SERVE_STUCK_BYTES_MAX (16u << 20)
+#define INV_SERVE_STUCK_MAX 65536u         /* ... whose peer has no room */
+#define INV_SERVE_STUCK_BYTES_MAX (64u << 20)
 #define INV_SERVE_OUT_BYTES (INV_WIRE_REPLY_BYTES_MAX + INV_WIRE_REQUEST_COUNT_MAX * 512u)
 
 typedef struct inv_serve_received {
