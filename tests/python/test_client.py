@@ -189,6 +189,15 @@ def test_a_client_starts_one_thread_and_leaves_none(served: Any) -> None:
     assert len(os.listdir("/proc/self/fd")) <= files + 1
 
 
+def test_an_idle_client_is_woken_at_once(client: inventory.Client) -> None:
+    client.node()
+    begun_s = time.monotonic()
+    for _ in range(20):
+        client.barrier()
+        time.sleep(0.01)
+    assert time.monotonic() - begun_s < 5
+
+
 def test_an_idle_client_uses_no_processor(client: inventory.Client) -> None:
     client.barrier()
     before_s = time.process_time()
@@ -242,12 +251,29 @@ def test_a_client_may_be_there_before_its_node(kind: str, store: inventory.Inven
 def test_a_node_that_is_restarted_is_found_again(kind: str, store: inventory.Inventory) -> None:
     served = serve(kind, store)
     endpoint = served.endpoint
-    with inventory.Client(endpoint, timeout_ms=20_000, attempt_ms=300) as client:
+    # By the loss of the connection, not because a node that is silent is asked again.
+    with inventory.Client(endpoint, timeout_ms=20_000, attempt_ms=60_000) as client:
         for n in range(1, 6):
             assert client.receive("TEE", "LON", 1).level.on_hand == 1_000 + n
             served.close()
             served = serve(kind, store, endpoint)
     served.close()
+
+
+def test_a_call_under_way_outlives_its_connection(store: inventory.Inventory, served: Any) -> None:
+    """It is asked again at once, and not only when the node has been silent for long."""
+    with (
+        Proxy(served.endpoint, 1) as proxy,
+        inventory.Client(proxy.endpoint, timeout_ms=20_000, attempt_ms=60_000) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        client.node()
+        proxy.shares["drop"] = 1.0
+        asked = pool.submit(client.receive, "TEE", "LON", 1)
+        time.sleep(0.2)
+        proxy.shares["drop"] = 0.0
+        proxy.kill()
+        assert asked.result(10).level.on_hand == 1_001
 
 
 def test_an_unknown_outcome_over_the_wire(store: inventory.Inventory, served: Any) -> None:
@@ -344,6 +370,7 @@ def good_hello(frame: bytes) -> bytes | None:
 HOSTILE: dict[str, Callable[[bytes], list[bytes]]] = {
     "garbage": lambda frame: [b"\xc1\xc1\xc1"],
     "two frames": lambda frame: [b"\x01", b"\x02"],
+    "a good answer and more": lambda frame: [good_hello(frame) or b"\x01", b"more"],
     "many frames": lambda frame: [b"x"] * 1_000,
     "its own words": lambda frame: [frame],
     "an empty frame": lambda frame: [b""],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -236,6 +237,16 @@ def test_busy_to_the_end_is_busy(world: World) -> None:
     assert call.ended_ms <= call.deadline_ms
 
 
+def test_a_retry_that_would_come_too_late_is_not_waited_for(world: World) -> None:
+    world.run(world.now_ms + 10)
+    call = world.ask("receive", "TEE", "LON", 5)
+    assert world.session.frame(world.links[0], world.now_ms)
+    busy_reply(world, 51, 60_000)
+    assert isinstance(call.error, errors.Busy)
+    assert call.error.retry_after_ms == 60_000
+    assert call.ended_ms == world.now_ms
+
+
 def test_busy_after_a_lost_attempt_is_an_unknown_outcome(world: World) -> None:
     """That the second attempt was not applied says nothing about the first."""
     world.run(world.now_ms + 10)
@@ -357,6 +368,7 @@ def test_calls_of_a_lost_link_are_asked_on_the_next(world: World) -> None:
     world.break_link(world.links[0])
     world.run()
     assert all(call.value.replayed for call in calls)
+    assert max(call.ended_ms - call.begun_ms for call in calls) < 200  # not by their timers
     assert world.inv.availability("TEE").totals.on_hand == 50
 
 
@@ -689,13 +701,14 @@ def test_random_bytes_are_never_more_than_a_protocol_error() -> None:
     assert min(outcomes.values()) > 100
 
 
-def test_a_hostile_message_takes_little_memory() -> None:
-    """Arrays within arrays, each saying that it is as long as may be."""
-    import resource
-
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    frame = (b"\xdd" + struct.pack(">I", 65_535)) * 20_000
-    for _ in range(3):
+@pytest.mark.parametrize("said", [65_535, 1 << 24])
+def test_a_hostile_message_takes_little_memory(said: int) -> None:
+    """Arrays within arrays, each saying that it is very long: in a short message, and in a long."""
+    for depth, most_bytes in ((12, 256 << 10), (20_000, 200 << 20)):
+        frame = (b"\xdd" + struct.pack(">I", said)) * depth
+        tracemalloc.start()
         with pytest.raises(errors.ProtocolError):
             _wire.replies_of(frame)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 200 * 1024
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < most_bytes

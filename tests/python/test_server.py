@@ -437,7 +437,9 @@ class Load:
                     ids = [f"{number}-{count + i}" for i in range(4)]
                     under_way[count] = ids
                     self.asked.extend(ids)
-                    client.send(*([1, count + i, 1, None, ids[i], "TEE", None, 1] for i in range(4)))
+                    client.send(
+                        *([1, count + i, 1, None, ids[i], "TEE", None, 1] for i in range(4))
+                    )
                     count += 4
                 if not client.socket.poll(50):
                     continue
