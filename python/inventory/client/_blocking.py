@@ -8,6 +8,7 @@ over, or a timer is due.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -327,7 +328,8 @@ class Client(Operations):
             return call.wait()
         except BaseException:
             if call.request is not None:  # interrupted: the outcome is unknown, nobody asks for it
-                self._loop.forget(call)
+                with contextlib.suppress(StoreClosed):
+                    self._loop.forget(call)
             raise
 
 
