@@ -42,9 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                raise BadRequest(
-                    field=name, figure=value, limit=least if value < least else most
-                )
+                raise BadRequest(field=name, figure=value, limit=least if value < least else most)
 
 
 def check_endpoint(endpoint: str) -> None:

@@ -26,7 +26,7 @@ FAILED = 61  # STORE_FAILED: the loop's result when the process must end
 
 
 class ZmqFront:
-    """Serves `inv` on endpoints; one thread and one ROUTER socket each, and one that watches the disk.
+    """Serves `inv` on endpoints: a thread and a ROUTER socket each, and a thread for the disk.
 
     `on_end(code)` is called by each loop's thread when it comes back: 0, or FAILED, when nothing
     more may be said or done: end the process with status 74.

@@ -139,6 +139,31 @@ def test_every_answer_is_the_librarys(seed: int) -> None:
     assert {0, 1, 10, 13, 14, 15, 17, 20, 21, 30, 31, 32} <= codes
 
 
+class Rows:
+    """Random rows of a batch, for stores that number their SKUs each in its own way."""
+
+    def __init__(self, rng: random.Random, op: int, ids: bytes) -> None:
+        self.op = op
+        self.count = rng.choice([0, 1, 31, 32, 33, 200])
+        self.pick = np.array([rng.randrange(50) for _ in range(self.count)], "u4")
+        self.at = np.array([rng.randrange(3) for _ in range(self.count)], "<u2").tobytes()
+        self.qty = np.array([rng.randint(-1, 9) for _ in range(self.count)], "<i8").tobytes()
+        self.ids = ids[: 16 * self.count]
+
+    def request(self, sku_numbers: Any) -> list[Any]:
+        head = [1, 1, self.op, None]
+        skus = sku_numbers[self.pick].astype("<u4").tobytes()
+        if self.op == 41:
+            return [*head, skus, self.at]
+        if self.op == 32:
+            column = np.full(self.count, 70_000, "<u4").tobytes()
+            ttl = 60_000 if self.count % 2 else column
+            return [*head, self.ids, skus, self.at, self.qty, ttl]
+        if self.op in (33, 34, 35):
+            return [*head, None, skus, self.at, self.qty]
+        return [*head, self.ids, *([90_000] if self.op == 40 else [])]
+
+
 def test_batches_are_the_librarys() -> None:
     rng = random.Random(4)
     with (
@@ -156,26 +181,10 @@ def test_batches_are_the_librarys() -> None:
         twin_skus = twin.sku_ids(names)
         ids = [new_ids(rng, 200) for _ in range(3)]
         for op in [33, 32, 32, 36, 34, 35, 37, 40, 32, 38, 39, 41] * 4:
-            rows = rng.choice([0, 1, 31, 32, 33, 200])
-            pick = np.array([rng.randrange(50) for _ in range(rows)], "u4")
-            at = np.array([rng.randrange(3) for _ in range(rows)], "<u2").tobytes()
-            qty = np.array([rng.randint(-1, 9) for _ in range(rows)], "<i8").tobytes()
-            own = rng.choice(ids)[: 16 * rows]
-
-            def request(numbers: Any) -> list[Any]:
-                column = numbers[pick].astype("<u4").tobytes()
-                if op == 41:
-                    return [1, 1, op, None, column, at]
-                if op == 32:
-                    ttl = 60_000 if rows % 2 else np.full(rows, 70_000, "<u4").tobytes()
-                    return [1, 1, op, None, own, column, at, qty, ttl]
-                if op in (33, 34, 35):
-                    return [1, 1, op, None, None, column, at, qty]
-                return [1, 1, op, None, own, *([90_000] if op == 40 else [])]
-
-            reply = client.ask(request(skus))[0]
+            rows = Rows(rng, op, rng.choice(ids))
+            reply = client.ask(rows.request(skus))[0]
             assert reply[2] == 0
-            assert reply[5] == batch(twin, request(twin_skus)), op
+            assert reply[5] == batch(twin, rows.request(twin_skus)), op
         server.stop()
 
 
@@ -437,7 +446,9 @@ class Load:
                     ids = [f"{number}-{count + i}" for i in range(4)]
                     under_way[count] = ids
                     self.asked.extend(ids)
-                    client.send(*([1, count + i, 1, None, ids[i], "TEE", None, 1] for i in range(4)))
+                    client.send(
+                        *([1, count + i, 1, None, ids[i], "TEE", None, 1] for i in range(4))
+                    )
                     count += 4
                 if not client.socket.poll(50):
                     continue

@@ -126,9 +126,7 @@ def perform(inv: inventory.Inventory, request: list[Any]) -> Plain:
         rows = [[row.location, *level(row)] for row in whole.levels]
         return 0, [level(whole.totals), rows]
     assert op == 18
-    return reservation(
-        inv.reservation(id_of(request[4]), seller=value_at(request, 5, "default"))
-    )
+    return reservation(inv.reservation(id_of(request[4]), seller=value_at(request, 5, "default")))
 
 
 def perform_reserve(inv: inventory.Inventory, request: list[Any]) -> Plain:
@@ -141,9 +139,7 @@ def perform_reserve(inv: inventory.Inventory, request: list[Any]) -> Plain:
         **who(request, ttl + 1, why=ttl + 4),
     }
     if single:
-        return reservation(
-            inv.reserve(request[5], request[7], location=request[6], **options)
-        )
+        return reservation(inv.reserve(request[5], request[7], location=request[6], **options))
     return reservation(inv.reserve_lines(lines_of(request[5]), **options))
 
 

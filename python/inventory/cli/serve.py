@@ -5,6 +5,7 @@ does not know its front ends."""
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import click
 
@@ -23,39 +24,65 @@ __all__ = ["serve"]
     ],
 )
 @click.option(
-    "--data", type=click.Path(file_okay=False), metavar="DIR",
+    "--data",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
     help="The store's directory; made if there is none.",
 )
 @click.option(
-    "--bind", "binds", multiple=True, default=("tcp://127.0.0.1:7707",), show_default=True,
-    metavar="ENDPOINT", help="Where to listen; again for more, each has a thread of its own.",
+    "--bind",
+    "binds",
+    multiple=True,
+    default=("tcp://127.0.0.1:7707",),
+    show_default=True,
+    metavar="ENDPOINT",
+    help="Where to listen; again for more, each has a thread of its own.",
 )
 @click.option(
-    "--durability", type=click.Choice(["durable", "interval"]), default="durable",
-    show_default=True, help="When a reply leaves: synced, or in the page cache.",
+    "--durability",
+    type=click.Choice(["durable", "interval"]),
+    default="durable",
+    show_default=True,
+    help="When a reply leaves: synced, or in the page cache.",
 )
 @click.option(
-    "--interval-ms", type=click.IntRange(1, 10_000), default=10, show_default=True,
+    "--interval-ms",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
     help="With --durability interval: how often is synced.",
 )
 @click.option(
-    "--memory", is_flag=True,
+    "--memory",
+    is_flag=True,
     help="Keep no log at all: nothing survives the process. Instead of --data.",
 )
 @click.option(
-    "--message-bytes-max", type=click.IntRange(1 << 16, 1 << 24), default=1 << 20,
-    show_default=True, help="Of a message; a longer one closes its connection.",
+    "--message-bytes-max",
+    type=click.IntRange(1 << 16, 1 << 24),
+    default=1 << 20,
+    show_default=True,
+    help="Of a message; a longer one closes its connection.",
 )
 @click.option(
-    "--requests-in-flight-max", type=click.IntRange(1, 1 << 24), default=262_144,
-    show_default=True, help="Of an endpoint; beyond: BUSY.",
+    "--requests-in-flight-max",
+    type=click.IntRange(1, 1 << 24),
+    default=262_144,
+    show_default=True,
+    help="Of an endpoint; beyond: BUSY.",
 )
 @click.option(
-    "--reply-bytes-in-flight-max", type=click.IntRange(1 << 16, 1 << 40), default=64 << 20,
-    show_default=True, help="Of an endpoint; beyond: BUSY.",
+    "--reply-bytes-in-flight-max",
+    type=click.IntRange(1 << 16, 1 << 40),
+    default=64 << 20,
+    show_default=True,
+    help="Of an endpoint; beyond: BUSY.",
 )
 @click.option(
-    "--receive-queue-max", type=click.IntRange(1, 1 << 20), default=256, show_default=True,
+    "--receive-queue-max",
+    type=click.IntRange(1, 1 << 20),
+    default=256,
+    show_default=True,
     help="Messages from one connection that wait.",
 )
 @click.option(
@@ -84,10 +111,9 @@ def serve(
     process = needs("inventory_server.process", extra="server")
     for endpoint in binds:
         config.check_endpoint(endpoint)
+    options: dict[str, Any] = {} if memory else {"durability": durability}
+    if durability == "interval":
+        options["interval_ms"] = interval_ms
     process.serve(
-        functools.partial(inventory.open, data, durability=durability, interval_ms=interval_ms)
-        if not memory
-        else inventory.open,
-        binds,
-        limits=config.Limits(**limits),
+        functools.partial(inventory.open, data, **options), binds, limits=config.Limits(**limits)
     )
