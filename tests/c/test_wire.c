@@ -339,6 +339,25 @@ INV_TEST(lines_of_a_message) {
     wire_destroy(&bench);
 }
 
+/* Lines of a request that is refused behind them are none. */
+INV_TEST(lines_of_refused_requests) {
+    wire_bench bench;
+    wire_create(&bench);
+    uint8_t *end = bench.room;
+    for (uint32_t i = 0; i < 5; i++) {
+        uint8_t *head = end;
+        end = put_cart(end, i, INV_LINE_COUNT_MAX);
+        CHECK_EQ(*head, 0x96);
+        *head = 0x97; /* a ttl_ms of 0 behind the lines */
+        *end++ = 0;
+    }
+    CHECK_EQ(decode_room(&bench, end), 5);
+    for (uint32_t i = 0; i < 5; i++) CHECK_TEXT(bench.arena.requests[i].refusal.path, "ttl_ms");
+    CHECK_EQ(bench.arena.line_count, 0);
+    CHECK_EQ(bench.arena.command_count, 0);
+    wire_destroy(&bench);
+}
+
 /* A request of op with one bin of `bytes` zeros, and one more if `second` is not 0. */
 static uint8_t *put_bins(uint8_t *out, uint8_t op, uint32_t bytes, uint32_t second) {
     static const uint8_t zeros[16 * (INV_WIRE_ROW_COUNT_MAX + 1)];

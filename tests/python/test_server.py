@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +22,8 @@ from wire_peer import COMMAND, RawClient, ServerProcess, unpack_all
 from wire_twin import answer, batch, plain
 
 import inventory
+from inventory_server._loop import Server
+from inventory_server.config import LibzmqError
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "wire" / "vectors.json").read_text(encoding="utf-8")
@@ -139,6 +142,31 @@ def test_every_answer_is_the_librarys(seed: int) -> None:
     assert {0, 1, 10, 13, 14, 15, 17, 20, 21, 30, 31, 32} <= codes
 
 
+class Rows:
+    """Random rows of a batch, for stores that number their SKUs each in its own way."""
+
+    def __init__(self, rng: random.Random, op: int, ids: bytes) -> None:
+        self.op = op
+        self.count = rng.choice([0, 1, 31, 32, 33, 200])
+        self.pick = np.array([rng.randrange(50) for _ in range(self.count)], "u4")
+        self.at = np.array([rng.randrange(3) for _ in range(self.count)], "<u2").tobytes()
+        self.qty = np.array([rng.randint(-1, 9) for _ in range(self.count)], "<i8").tobytes()
+        self.ids = ids[: 16 * self.count]
+
+    def request(self, sku_numbers: Any) -> list[Any]:
+        head = [1, 1, self.op, None]
+        skus = sku_numbers[self.pick].astype("<u4").tobytes()
+        if self.op == 41:
+            return [*head, skus, self.at]
+        if self.op == 32:
+            column = np.full(self.count, 70_000, "<u4").tobytes()
+            ttl = 60_000 if self.count % 2 else column
+            return [*head, self.ids, skus, self.at, self.qty, ttl]
+        if self.op in (33, 34, 35):
+            return [*head, None, skus, self.at, self.qty]
+        return [*head, self.ids, *([90_000] if self.op == 40 else [])]
+
+
 def test_batches_are_the_librarys() -> None:
     rng = random.Random(4)
     with (
@@ -156,26 +184,10 @@ def test_batches_are_the_librarys() -> None:
         twin_skus = twin.sku_ids(names)
         ids = [new_ids(rng, 200) for _ in range(3)]
         for op in [33, 32, 32, 36, 34, 35, 37, 40, 32, 38, 39, 41] * 4:
-            rows = rng.choice([0, 1, 31, 32, 33, 200])
-            pick = np.array([rng.randrange(50) for _ in range(rows)], "u4")
-            at = np.array([rng.randrange(3) for _ in range(rows)], "<u2").tobytes()
-            qty = np.array([rng.randint(-1, 9) for _ in range(rows)], "<i8").tobytes()
-            own = rng.choice(ids)[: 16 * rows]
-
-            def request(numbers: Any) -> list[Any]:
-                column = numbers[pick].astype("<u4").tobytes()
-                if op == 41:
-                    return [1, 1, op, None, column, at]
-                if op == 32:
-                    ttl = 60_000 if rows % 2 else np.full(rows, 70_000, "<u4").tobytes()
-                    return [1, 1, op, None, own, column, at, qty, ttl]
-                if op in (33, 34, 35):
-                    return [1, 1, op, None, None, column, at, qty]
-                return [1, 1, op, None, own, *([90_000] if op == 40 else [])]
-
-            reply = client.ask(request(skus))[0]
+            rows = Rows(rng, op, rng.choice(ids))
+            reply = client.ask(rows.request(skus))[0]
             assert reply[2] == 0
-            assert reply[5] == batch(twin, request(twin_skus)), op
+            assert reply[5] == batch(twin, rows.request(twin_skus)), op
         server.stop()
 
 
@@ -534,6 +546,7 @@ def test_ctrl_c_stops_it_too(data: Path) -> None:
         (["--memory", "--bind", "tcp://0.0.0.0:7707"], 3, "CURVE"),
         (["--memory", "--bind", "tcp://192.0.2.1:7707"], 3, "CURVE"),
         (["--memory", "--bind", "tcp://*:7707"], 3, "CURVE"),
+        (["--memory", "--bind", "tcp://localhost:7707"], 3, "CURVE"),
         (["--memory", "--bind", "ipc:///tmp/x"], 3, "no endpoint"),
         (["--memory", "--bind", "tcp://127.0.0.1:70000"], 3, "no such port"),
         ([], 2, "--data"),
@@ -549,6 +562,34 @@ def test_refused_at_the_start(options: list[str], status: int, words: str, tmp_p
     assert words in result.stderr
 
 
+def test_an_endpoint_that_is_taken(tmp_path: Path) -> None:
+    with ServerProcess(None) as server:
+        command = [str(COMMAND), "serve", "--memory", "--bind", server.endpoints[0]]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert (result.returncode, "in use" in result.stderr) == (3, True), result.stderr
+
+
 def test_a_store_that_is_open_elsewhere(data: Path) -> None:
     with inventory.open(data), pytest.raises(AssertionError, match="STORE_LOCKED"):
         ServerProcess(data)
+
+
+def test_a_failed_store_ends_the_process_at_once() -> None:
+    script = "from inventory_server import process; process._end_if_failed({})"
+    run = [subprocess.run([sys.executable, "-c", script.format(code)]) for code in (61, 0)]
+    assert [result.returncode for result in run] == [74, 0]
+
+
+def test_libzmq_is_the_one_that_is_loaded() -> None:
+    limits = {
+        "version": "0",
+        "message_bytes_max": 1 << 20,
+        "silence_ms_max": 1,
+        "requests_in_flight_max": 1,
+        "reply_bytes_in_flight_max": 1 << 20,
+    }
+    with inventory.open() as inv:
+        with pytest.raises(LibzmqError, match="not loaded"):
+            Server(inv, "/nowhere/libzmq.so", **limits)
+        with pytest.raises(LibzmqError, match="zmq_version"):
+            Server(inv, sys.modules["inventory_server._loop"].__file__ or "", **limits)

@@ -81,9 +81,8 @@ def test_every_operation_of_the_page_has_a_vector() -> None:
 
 
 def test_the_page_knows_the_codes() -> None:
-    for number, name in re.findall(
-        r"^\| (\d+) \| `([A-Z_]+)` \|", PAGE.split("## Errors")[1], re.M
-    ):
+    errors_of_page = PAGE.split("## Errors")[1]
+    for number, name in re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", errors_of_page, re.M):
         assert errors.CODES[int(number)].name == name
 
 

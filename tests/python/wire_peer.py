@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server process and a raw client of docs/wire.md, for tests: pyzmq and msgpack, nothing of ours."""
+"""A server process and a raw client of docs/wire.md: pyzmq and msgpack, nothing of ours."""
 
 from __future__ import annotations
 

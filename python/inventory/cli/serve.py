@@ -5,6 +5,7 @@ does not know its front ends."""
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import click
 
@@ -110,10 +111,11 @@ def serve(
     process = needs("inventory_server.process", extra="server")
     for endpoint in binds:
         config.check_endpoint(endpoint)
-    process.serve(
-        functools.partial(inventory.open, data, durability=durability, interval_ms=interval_ms)
-        if not memory
-        else inventory.open,
-        binds,
-        limits=config.Limits(**limits),
-    )
+    options: dict[str, Any] = {} if memory else {"durability": durability}
+    if durability == "interval":
+        options["interval_ms"] = interval_ms
+    open_store = functools.partial(inventory.open, data, **options)
+    try:
+        process.serve(open_store, binds, limits=config.Limits(**limits))
+    except config.LibzmqError as error:
+        raise click.ClickException(str(error)) from error

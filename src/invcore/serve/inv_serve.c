@@ -532,7 +532,8 @@ void inv_serve_watch(inv_serve *serve) {
             ring(serve, durable);
         } else {
             /* Any progress, not that of the lowest: another loop may begin to wait for less. */
-            (void)inv_store_wait(serve->store, durable + 1, WATCH_MS);
+            inv_result result = inv_store_wait(serve->store, durable + 1, WATCH_MS);
+            (void)result; /* not yet, or failed: the next look sees it */
         }
     }
 }
