@@ -10,10 +10,14 @@ import msgspec
 
 from inventory.errors import BadRequest
 
-__all__ = ["Limits", "check_endpoint"]
+__all__ = ["LibzmqError", "Limits", "check_endpoint"]
 
 _TCP = re.compile(r"tcp://(?P<host>[^:\[\]]+|\[[^\]]+\]):(?P<port>[0-9]{1,5}|\*)", re.ASCII)
 _KIB = 1024
+
+
+class LibzmqError(RuntimeError):
+    """The libzmq that pyzmq has loaded can't be used; the message says what to install."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +68,7 @@ machine peers need keys (CURVE), which this release does not have yet: bind to 1
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = host == "localhost"
+        is_loopback = False  # a name may mean anything
     if not is_loopback:
         raise BadRequest(
             f"bind: {endpoint} is not a loopback address. Beyond this machine peers need keys "

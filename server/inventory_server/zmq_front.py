@@ -16,6 +16,7 @@ import zmq
 import zmq.backend.cython._zmq as _zmq  # the extension that brings libzmq
 
 from inventory import Inventory
+from inventory.errors import BadRequest
 
 from ._loop import Server
 from .config import Limits, check_endpoint
@@ -87,7 +88,10 @@ class ZmqFront:
             (zmq.IPV6, 1 if "[" in endpoint else 0),
         ):
             socket.setsockopt(option, value)
-        socket.bind(endpoint)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise BadRequest(f"bind: {endpoint}: {error.strerror}", field="bind") from error
         event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._event_fds.append(event_fd)
         loop = self._server.add_loop(socket.underlying, event_fd)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +22,8 @@ from wire_peer import COMMAND, RawClient, ServerProcess, unpack_all
 from wire_twin import answer, batch, plain
 
 import inventory
+from inventory_server._loop import Server
+from inventory_server.config import LibzmqError
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "wire" / "vectors.json").read_text(encoding="utf-8")
@@ -543,6 +546,7 @@ def test_ctrl_c_stops_it_too(data: Path) -> None:
         (["--memory", "--bind", "tcp://0.0.0.0:7707"], 3, "CURVE"),
         (["--memory", "--bind", "tcp://192.0.2.1:7707"], 3, "CURVE"),
         (["--memory", "--bind", "tcp://*:7707"], 3, "CURVE"),
+        (["--memory", "--bind", "tcp://localhost:7707"], 3, "CURVE"),
         (["--memory", "--bind", "ipc:///tmp/x"], 3, "no endpoint"),
         (["--memory", "--bind", "tcp://127.0.0.1:70000"], 3, "no such port"),
         ([], 2, "--data"),
@@ -558,6 +562,34 @@ def test_refused_at_the_start(options: list[str], status: int, words: str, tmp_p
     assert words in result.stderr
 
 
+def test_an_endpoint_that_is_taken(tmp_path: Path) -> None:
+    with ServerProcess(None) as server:
+        command = [str(COMMAND), "serve", "--memory", "--bind", server.endpoints[0]]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert (result.returncode, "in use" in result.stderr) == (3, True), result.stderr
+
+
 def test_a_store_that_is_open_elsewhere(data: Path) -> None:
     with inventory.open(data), pytest.raises(AssertionError, match="STORE_LOCKED"):
         ServerProcess(data)
+
+
+def test_a_failed_store_ends_the_process_at_once() -> None:
+    script = "from inventory_server import process; process._end_if_failed({})"
+    run = [subprocess.run([sys.executable, "-c", script.format(code)]) for code in (61, 0)]
+    assert [result.returncode for result in run] == [74, 0]
+
+
+def test_libzmq_is_the_one_that_is_loaded() -> None:
+    limits = {
+        "version": "0",
+        "message_bytes_max": 1 << 20,
+        "silence_ms_max": 1,
+        "requests_in_flight_max": 1,
+        "reply_bytes_in_flight_max": 1 << 20,
+    }
+    with inventory.open() as inv:
+        with pytest.raises(LibzmqError, match="not loaded"):
+            Server(inv, "/nowhere/libzmq.so", **limits)
+        with pytest.raises(LibzmqError, match="zmq_version"):
+            Server(inv, sys.modules["inventory_server._loop"].__file__ or "", **limits)

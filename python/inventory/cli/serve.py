@@ -114,6 +114,8 @@ def serve(
     options: dict[str, Any] = {} if memory else {"durability": durability}
     if durability == "interval":
         options["interval_ms"] = interval_ms
-    process.serve(
-        functools.partial(inventory.open, data, **options), binds, limits=config.Limits(**limits)
-    )
+    open_store = functools.partial(inventory.open, data, **options)
+    try:
+        process.serve(open_store, binds, limits=config.Limits(**limits))
+    except config.LibzmqError as error:
+        raise click.ClickException(str(error)) from error
