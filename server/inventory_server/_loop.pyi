@@ -2,8 +2,6 @@ from typing_extensions import disjoint_base
 
 from inventory import Inventory
 
-class LibzmqError(Exception): ...
-
 @disjoint_base
 class Server:
     def __init__(

@@ -9,6 +9,7 @@ beside pyzmq. run() and watch() never take the GIL until they end.
 """
 
 from inventory import errors as _errors
+from inventory_server import config as _config
 
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
@@ -105,8 +106,7 @@ cdef extern from *:
 cdef tuple VERSION_LEAST = (4, 3, 4)   # what came before has holes that need no key
 
 
-class LibzmqError(Exception):
-    """The libzmq that pyzmq has loaded can't be used."""
+cdef object LibzmqError = _config.LibzmqError
 
 
 cdef class Server:

@@ -418,6 +418,100 @@ INV_TEST(beyond_the_room_it_is_busy_at_once) {
     rig_stop(&r);
 }
 
+/* Codes of all replies that have left, counted. */
+static uint32_t codes_seen(uint32_t counts[256]) {
+    uint32_t total = 0;
+    memset(counts, 0, 256 * sizeof counts[0]);
+    for (uint32_t i = 0; i < outbox_count; i++) {
+        inv_msgpack_reader reader = {outbox[i].body->bytes,
+                                     outbox[i].body->bytes + outbox[i].body->size};
+        inv_wire_reply reply;
+        for (; inv_wire_next_reply(&reader, &reply); total++) counts[reply.code]++;
+    }
+    return total;
+}
+
+static void deliver_reserves(uint32_t first, uint32_t count) {
+    uint8_t *room = malloc(64u * count), *end = room;
+    for (uint32_t i = first; i < first + count; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "cart-%u", i);
+        end = put_reserve(end, i, id, 1, NULL);
+    }
+    deliver('a', room, (size_t)(end - room));
+    free(room);
+}
+
+/* The log takes no more until it is synced: what found no place is BUSY and was not applied. */
+INV_TEST(a_log_that_is_behind_makes_busy) {
+    rig r;
+    uint32_t counts[256];
+    inv_metrics found;
+    rig_open(&r, INV_DURABLE);
+    receive_stock(&r, 1000000);
+    rig_start(&r, NULL);
+    for (uint32_t i = 0; i < 6; i++)
+        deliver_reserves(i * INV_WIRE_REQUEST_COUNT_MAX, INV_WIRE_REQUEST_COUNT_MAX);
+    CHECK(no_more_than(6));
+    for (uint32_t i = 0; i < 50 && !replies(6); i++) shop_settle(&r.shop);
+    shop_settle(&r.shop);
+    CHECK(replies(6));
+    CHECK_EQ(codes_seen(counts), 6 * INV_WIRE_REQUEST_COUNT_MAX);
+    CHECK(counts[INV_OK] > 0 && counts[INV_BUSY] > 0);
+    CHECK_EQ(counts[INV_OK] + counts[INV_BUSY], 6 * INV_WIRE_REQUEST_COUNT_MAX);
+    inv_store_metrics(r.shop.store, &found);
+    CHECK_EQ(found.live_holds, counts[INV_OK]);
+    rig_stop(&r);
+}
+
+/* ... and in a batch marks the rest of the rows. */
+INV_TEST(a_log_that_is_behind_marks_the_rest_of_a_batch) {
+    rig r;
+    const uint32_t count = INV_WIRE_ROW_COUNT_MAX;
+    uint8_t *ids = calloc(count, 16), *codes = malloc(count);
+    uint32_t *skus = malloc(4 * count), sku = 0;
+    uint16_t *locations = calloc(count, 2);
+    int64_t *qtys = malloc(8 * count);
+    uint64_t lsn = 0;
+    size_t bad = 0;
+    inv_error error = {0};
+    inv_metrics found;
+    inv_text name = inv_text_of("TEE");
+    rig_open(&r, INV_DURABLE);
+    receive_stock(&r, 1000000);
+    CHECK_EQ(inv_store_numbers(r.shop.store, INV_NAME_SKU, (inv_text){NULL, 0}, &name, 1, false,
+                               &sku, &lsn, &bad),
+             INV_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(ids + 16 * i, &i, sizeof i);
+        skus[i] = sku;
+        qtys[i] = 1;
+    }
+    const inv_batch batch = {.kind = INV_CMD_RESERVE, .count = count, .skus = skus,
+                             .locations = locations, .qtys = qtys, .ids = ids, .ttl_ms = 60000};
+    uint32_t done = 0;
+    CHECK_EQ(inv_store_try_execute_batch(r.shop.store, &batch, codes, &lsn, &error), INV_OK);
+    while (done < count && codes[done] == INV_OK) done++;
+    CHECK(done > 0 && done < count);
+    for (uint32_t i = done; i < count; i++) CHECK_EQ(codes[i], INV_BUSY);
+    inv_store_metrics(r.shop.store, &found);
+    CHECK_EQ(found.live_holds, done);
+    for (uint32_t k = 0; k < 50 && done < count; k++) { /* the same again, until all are through */
+        shop_settle(&r.shop);
+        CHECK_EQ(inv_store_try_execute_batch(r.shop.store, &batch, codes, &lsn, &error), INV_OK);
+        for (done = 0; done < count && codes[done] <= INV_REPLAYED; done++) {}
+    }
+    CHECK_EQ(done, count);
+    inv_store_metrics(r.shop.store, &found);
+    CHECK_EQ(found.live_holds, count);
+    free(ids);
+    free(codes);
+    free(skus);
+    free(locations);
+    free(qtys);
+    shop_end(&r.shop);
+}
+
 INV_TEST(a_peer_without_room_holds_up_nobody) {
     rig r;
     inv_serve_counts counts;

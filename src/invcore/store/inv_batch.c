@@ -83,7 +83,8 @@ static inv_result judge_rows(inv_store *store, const inv_batch *batch, size_t fr
         rows[n++] = row;
     }
     if (n == 0) return INV_OK;
-    inv_result result = inv_execute(store, commands, n, replies, may_wait);
+    inv_result result = may_wait ? inv_store_execute(store, commands, n, replies)
+                                 : inv_store_try_execute(store, commands, n, replies);
     for (size_t i = 0; i < n; i++) {
         codes[rows[i]] = code_of(batch->kind, &replies[i]);
         *observed_lsn = inv_max_u64(*observed_lsn, replies[i].observed_lsn);

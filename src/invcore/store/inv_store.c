@@ -819,7 +819,8 @@ static inv_result find_numbers(inv_store *store, inv_name_kind kind, inv_text se
             inv_max_u64(*out_lsn, atomic_load_explicit(&store->wal.tail, memory_order_acquire));
         at += piece;
         if (missing == 0) continue;
-        result = inv_execute(store, commands, missing, replies, may_wait);
+        result = may_wait ? inv_store_execute(store, commands, missing, replies)
+                          : inv_store_try_execute(store, commands, missing, replies);
         if (result != INV_OK) return result;
         for (size_t i = 0; i < missing; i++) {
             if (replies[i].code != INV_OK) {
