@@ -87,12 +87,15 @@ lint: $(STAMPS)/package $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint ## ruff, my
 	@mkdir -p build/lint
 	@printf '%s\n' $(CYTHON_OWN) >build/lint/stubtest.allowlist
 	$(PY) -m mypy.stubtest $(EXTENSIONS:%=inventory.%) inventory._coroutines \
+	    inventory.client._operations inventory_server._loop \
 	    --mypy-config-file pyproject.toml \
 	    --allowlist build/lint/stubtest.allowlist --ignore-unused-allowlist
 	for module in $(EXTENSIONS); do \
 	    $(PY) -m cython -3 -Wextra -Werror --module-name inventory.$$module -I src/invcore -I python \
 	        --output-file build/lint/$$module.c python/inventory/$$module.pyx || exit; \
 	done
+	$(PY) -m cython -3 -Wextra -Werror --module-name inventory_server._loop -I src/invcore -I python \
+	    --output-file build/lint/_loop.c server/inventory_server/_loop.pyx
 
 # Campaigns of one thread, where a race detector finds nothing, and one that races on purpose.
 NOT_RACED := ^(sim_.*|fuzz_.*|planted_(format|log|race|model|snapshot))$$

@@ -31,7 +31,8 @@ FLOORS = {
     "stock": {"base", "stock"},
     "log": {"base", "log"},
     "store": {"base", "stock", "log", "store"},
-    "serve": {"base", "stock", "log", "store", "serve"},
+    "wire": {"base", "wire"},  # pure functions over invcore.h's types; knows no store
+    "serve": {"base", "stock", "log", "store", "wire", "serve"},
 }
 
 # Headers of stock/ that every module of it may include. All else meets in store/ only.

@@ -172,9 +172,10 @@ CAMPAIGNS = (
         "1 h each", "24 h each",
         (
             Part("fuzz_log", share=0.2),
-            Part("fuzz_snapshot", share=0.3),
+            Part("fuzz_snapshot", share=0.2),
             Part("fuzz_effect", share=0.2),
-            Part("fuzz_commands", share=0.3),
+            Part("fuzz_commands", share=0.2),
+            Part("fuzz_wire", share=0.2),
         ),
     ),
 )

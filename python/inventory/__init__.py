@@ -20,6 +20,7 @@ from .errors import (
     IdempotencyMismatch,
     InsufficientStock,
     InventoryError,
+    OutcomeUnknown,
     OverCommit,
     StoreClosed,
     UnknownReservation,
@@ -41,6 +42,7 @@ from .store import Inventory, fsck, open, verify
 
 if TYPE_CHECKING:
     from . import aio
+    from .client import Client as Client  # not in __all__: it needs an extra
 
 __all__ = [
     "BadRequest",
@@ -52,6 +54,7 @@ __all__ = [
     "Inventory",
     "InventoryError",
     "Line",
+    "OutcomeUnknown",
     "OverCommit",
     "Reservation",
     "ReservationLine",
@@ -76,7 +79,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``inventory.aio`` when it is first named: asyncio takes longer than all the rest."""
+    """Import ``inventory.aio`` when it is first named: asyncio takes longer than all the rest; and
+    ``inventory.Client``, which needs pyzmq and msgpack."""
     if name == "aio":
         return import_module(".aio", __name__)
+    if name == "Client":
+        return import_module(".client", __name__).Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

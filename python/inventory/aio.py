@@ -28,6 +28,7 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +41,7 @@ from .models import ConsumerInfo, Event, Recovery
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .client._aio import Client as Client  # not in __all__: it needs an extra
     from .store import Durability
     from .testing import ManualClock, MemoryStorage
 
@@ -109,6 +111,13 @@ def open(
         )
 
     return Opening(open_store)
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``inventory.aio.Client`` when it is first named: it needs pyzmq and msgpack."""
+    if name == "Client":
+        return import_module(".client._aio", __package__).Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _documented(operation: Callable[..., Any]) -> Callable[[_Method], _Method]:

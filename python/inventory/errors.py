@@ -35,6 +35,9 @@
     |-- NotLeader                   53  leader
     |-- DiskFull                    54  os_errno
     |-- NoMemory (MemoryError)      55
+    |-- OutcomeUnknown                  operation, reservation_id, op_id, op_ids
+    |   `-- ProtocolError               operation, reservation_id, op_id, op_ids
+    |-- Unreachable                     operation, endpoint
     `-- StoreError                  the store as a whole can't serve
         |-- StoreClosed             60
         |-- StoreFailed             61  lsn, os_errno
@@ -45,7 +48,8 @@
 
 A wrong *type* (a ``float`` or ``bool`` as quantity, a SKU that is no ``str``) is the built-in
 :class:`TypeError`; a wrong *value* is :class:`BadRequest`. Every message gives the figures and what
-to do next; the same figures are attributes.
+to do next; the same figures are attributes. OutcomeUnknown, ProtocolError and Unreachable have no
+code: clients raise them where no answer came, so no node ever says them.
 """
 
 from __future__ import annotations
@@ -81,8 +85,10 @@ __all__ = [
     "LogCorrupt",
     "NoMemory",
     "NotLeader",
+    "OutcomeUnknown",
     "OverCommit",
     "Preempted",
+    "ProtocolError",
     "QtyOutOfRange",
     "RateLimited",
     "Refused",
@@ -96,6 +102,7 @@ __all__ = [
     "UnknownLocation",
     "UnknownReservation",
     "UnknownSku",
+    "Unreachable",
     "WrongState",
     "error_for",
 ]
@@ -499,6 +506,55 @@ class NoMemory(InventoryError, MemoryError):
 
     def _explain(self) -> str:
         return "out of memory. Nothing was applied"
+
+
+# ---- no answer (clients only) -------------------------------------------------------------------
+
+
+class OutcomeUnknown(InventoryError):
+    """A change was sent and no answer came: it was applied once or not at all.
+
+    The same ``operation`` with the same ``reservation_id`` or ``op_id`` asks again, and is never
+    applied twice. They are there also where the client made the id; ``op_ids`` are those of a batch
+    (uint8[n, 16]).
+    """
+
+    detail_names = ("operation", "reservation_id", "op_id", "op_ids")
+    operation: str = ""
+    reservation_id: str | None = None
+    op_id: str | None = None
+    op_ids: Any = None
+
+    def _explain(self) -> str:
+        return f"no answer to {self.operation or 'the call'}. {self._next_step()}"
+
+    def _next_step(self) -> str:
+        for name in ("op_id", "reservation_id"):
+            key = getattr(self, name)
+            if key is not None:
+                return f"It may have been applied; ask again with {name}={key!r}: it counts once"
+        return "It may have been applied; ask again with the same ids: they count once"
+
+
+class ProtocolError(OutcomeUnknown):
+    """What came back is no answer of this protocol. The connection it came through was dropped."""
+
+    def _explain(self) -> str:
+        return f"the answer could not be read. {self._next_step()}"
+
+
+class Unreachable(InventoryError):
+    """No node answered in time, and nothing was applied: it was never sent, or it was a read."""
+
+    detail_names = ("operation", "endpoint")
+    operation: str = ""
+    endpoint: str = ""
+
+    def _explain(self) -> str:
+        return (
+            f"no answer from {self.endpoint or 'the node'} to {self.operation or 'the call'}. "
+            "Nothing was applied; look whether the node runs there"
+        )
 
 
 # ---- the store as a whole -----------------------------------------------------------------------

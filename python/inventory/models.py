@@ -30,6 +30,7 @@ __all__ = [
     "LogRecord",
     "LogTail",
     "Metrics",
+    "Node",
     "PolicyChange",
     "Recovery",
     "RemainingLine",
@@ -406,6 +407,26 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
     disk_read_only_count: int
     disk_recovered_count: int
     reserve_segments: int
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A node that a client asks: who answers, and what it promises.
+
+    ``server`` is its version, ``store_id`` the store's UUID as 32 hexadecimal digits, ``epoch``
+    counts the openings of that store, and the log ends at ``lsn``. ``interval_ms`` is 0 unless
+    durability is ``"interval"``. ``message_bytes_max`` is the longest message that it takes;
+    ``features`` name what it can do beyond the first version of the protocol.
+    """
+
+    server: str
+    store_id: str
+    durability: str
+    interval_ms: int
+    epoch: int
+    lsn: int
+    now_unix_ms: int
+    message_bytes_max: int
+    features: tuple[str, ...]
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

@@ -444,6 +444,11 @@ typedef struct inv_batch {
 INV_MUST_USE inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch,
                                                 uint8_t *out_codes, uint64_t *out_observed_lsn,
                                                 inv_error *error);
+/* As above, and never waits for log credit: from the first row that would have to on, rows have the
+ * code INV_BUSY, and none of them was applied. */
+INV_MUST_USE inv_result inv_store_try_execute_batch(inv_store *store, const inv_batch *batch,
+                                                    uint8_t *out_codes, uint64_t *out_observed_lsn,
+                                                    inv_error *error);
 
 /* One row of availability in a batch: 48 bytes. */
 typedef struct inv_batch_level {
@@ -497,6 +502,11 @@ typedef enum inv_name_kind {
 inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
                              const inv_text *names, size_t count, bool create,
                              uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index);
+/* As above, and never waits for log credit: INV_BUSY where it would have to. Some names may be
+ * known by then. */
+inv_result inv_store_try_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
+                                 const inv_text *names, size_t count, bool create,
+                                 uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index);
 
 /* Text of a number: copies at most INV_SKU_BYTES_MAX bytes; false if there is no such number. */
 bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char *out_bytes,

@@ -320,6 +320,9 @@ cdef extern from "invcore.h" nogil:
 
     inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch, uint8_t *out_codes,
                                        uint64_t *out_observed_lsn, inv_error *error) noexcept
+    inv_result inv_store_try_execute_batch(inv_store *store, const inv_batch *batch,
+                                           uint8_t *out_codes, uint64_t *out_observed_lsn,
+                                           inv_error *error) noexcept
 
     ctypedef struct inv_batch_level:
         int64_t on_hand
@@ -360,6 +363,10 @@ cdef extern from "invcore.h" nogil:
                                  const inv_text *names, size_t count, bool create,
                                  uint32_t *out_numbers, uint64_t *out_lsn,
                                  size_t *out_bad_index) noexcept
+    inv_result inv_store_try_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
+                                     const inv_text *names, size_t count, bool create,
+                                     uint32_t *out_numbers, uint64_t *out_lsn,
+                                     size_t *out_bad_index) noexcept
     bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char *out_bytes,
                         uint32_t *out_length) noexcept
 

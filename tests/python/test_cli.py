@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -282,6 +283,21 @@ def needs_of(line: str) -> str | None:
     return next((name for name in wanted if importlib.util.find_spec(name) is None), None)
 
 
+def serve_and_stop(line: str) -> None:
+    """Run an example of `serve`, on free ports, until it is ready; then stop it."""
+    _, _, *options = shlex.split(line)
+    options = [re.sub(r":77\d\d$", ":*", option) for option in options]
+    if "--bind" not in options:
+        options += ["--bind", "tcp://127.0.0.1:*"]
+    command = [str(Path(sys.executable).with_name("inventory")), "serve", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert '"ready"' in process.stdout.readline(), line
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0, line
+
+
 @pytest.mark.parametrize(
     "names", list(commands()), ids=lambda names: " ".join(names) or "inventory"
 )
@@ -306,6 +322,9 @@ def test_examples_run(
         missing = needs_of(line)
         if missing is not None:
             pytest.skip(f"{missing} is not installed")
+        if names == ("serve",):
+            serve_and_stop(line)
+            continue
         program, *arguments = shlex.split(line)
         result = run(*arguments)
         assert (program, result.exit_code) == ("inventory", 0), f"{line}\n{result.output}"

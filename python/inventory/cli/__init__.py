@@ -16,6 +16,7 @@ from inventory.cli import (
     mend,
     reads,
     reservations,
+    serve,
     stock,
 )
 from inventory.cli.common import Group
@@ -67,6 +68,7 @@ for command in (
     events.events,
     log.log,
     load.load,
+    serve.serve,
     bench.bench,
     demo.demo,
     completion.completion,

@@ -86,7 +86,8 @@ typedef struct inv_storage {
     inv_result (*remove)(void *context, const char *name, inv_error *error);
     inv_result (*sync_directory)(void *context, inv_error *error);
 
-    /* Cuts a file that nobody needs any more to `bytes`, if it is longer; it is not mapped. Removing
+    /* Cuts a file that nobody needs any more to `bytes`, if it is longer; it is not mapped.
+     * Removing
      * 64 MiB at once holds up every sync of others for 15 ms, while its blocks are freed. */
     inv_result (*shrink)(void *context, const char *name, uint64_t bytes, inv_error *error);
 

@@ -67,9 +67,10 @@ static uint8_t code_of(uint8_t kind, const inv_reply *reply) {
     }
 }
 
-/* Rows [from, from + count), at most a run of them, as commands. */
+/* Rows [from, from + count), at most a run of them, as commands. INV_BUSY: the log is behind, and
+ * the last rows have that code. */
 static inv_result judge_rows(inv_store *store, const inv_batch *batch, size_t from, size_t count,
-                             uint8_t *codes, uint64_t *observed_lsn) {
+                             bool may_wait, uint8_t *codes, uint64_t *observed_lsn) {
     inv_command commands[INV_RUN_COMMAND_MAX];
     inv_line lines[INV_RUN_COMMAND_MAX];
     inv_reply replies[INV_RUN_COMMAND_MAX];
@@ -82,17 +83,19 @@ static inv_result judge_rows(inv_store *store, const inv_batch *batch, size_t fr
         rows[n++] = row;
     }
     if (n == 0) return INV_OK;
-    inv_result result = inv_store_execute(store, commands, n, replies);
+    inv_result result = may_wait ? inv_store_execute(store, commands, n, replies)
+                                 : inv_store_try_execute(store, commands, n, replies);
     for (size_t i = 0; i < n; i++) {
         codes[rows[i]] = code_of(batch->kind, &replies[i]);
         *observed_lsn = inv_max_u64(*observed_lsn, replies[i].observed_lsn);
     }
-    return result;
+    return result == INV_OK && replies[n - 1].code == INV_BUSY ? INV_BUSY : result;
 }
 
-/* One run the short way; *out_done rows have their code. Waits while the log is behind. */
-static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from, uint8_t *codes,
-                           uint32_t *out_done, uint64_t *observed_lsn) {
+/* One run the short way; *out_done rows have their code. While the log is behind: waits if it may,
+ * else INV_BUSY. */
+static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from, bool may_wait,
+                           uint8_t *codes, uint32_t *out_done, uint64_t *observed_lsn) {
     for (;;) {
         inv_lane *lane;
         inv_result result;
@@ -105,36 +108,49 @@ static inv_result run_rows(inv_store *store, inv_batch_view *view, size_t from, 
             result = inv_batch_run(run, view, from, codes, out_done, observed_lsn);
         }
         inv_lane_give(lane);
-        if (result != INV_BUSY) return result;
+        if (result != INV_BUSY || !may_wait) return result;
         inv_wal_credit_wait(&store->wal);
     }
 }
 
 /* Judges some rows from `from` on; *out_done says how many. */
-static inv_result judge_some(inv_store *store, inv_batch_view *view, size_t from, uint8_t *codes,
-                             size_t *out_done, uint64_t *observed_lsn) {
+static inv_result judge_some(inv_store *store, inv_batch_view *view, size_t from, bool may_wait,
+                             uint8_t *codes, size_t *out_done, uint64_t *observed_lsn) {
     uint32_t rows = inv_batch_run_rows(view->batch, from), done = 0;
     inv_batch_resolve(store, view);
     if (view->short_way) {
-        inv_result result = run_rows(store, view, from, codes, &done, observed_lsn);
+        inv_result result = run_rows(store, view, from, may_wait, codes, &done, observed_lsn);
         *out_done = done;
-        if (result == INV_STORE_CLOSED || result == INV_STORE_FAILED || done == rows) return result;
+        if (result == INV_STORE_CLOSED || result == INV_STORE_FAILED || result == INV_BUSY ||
+            done == rows)
+            return result;
         /* One row that needs the long way; if it was the first, the next ones may be like it. */
         from += done;
         rows = done > 0 ? 1 : rows;
     }
     *out_done = done + rows;
-    return judge_rows(store, view->batch, from, rows, codes, observed_lsn);
+    return judge_rows(store, view->batch, from, rows, may_wait, codes, observed_lsn);
 }
 
-inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch, uint8_t *out_codes,
-                                   uint64_t *out_observed_lsn, inv_error *error) {
+static inv_result run_batch(inv_store *store, const inv_batch *batch, bool may_wait,
+                            uint8_t *out_codes, uint64_t *out_observed_lsn, inv_error *error) {
     inv_batch_view view = {.batch = batch};
     *out_observed_lsn = 0;
     inv_result result = check_texts(batch, error);
     for (size_t at = 0, done; at < batch->count && result == INV_OK; at += done) {
-        result = judge_some(store, &view, at, out_codes, &done, out_observed_lsn);
+        result = judge_some(store, &view, at, may_wait, out_codes, &done, out_observed_lsn);
         if (result != INV_OK) memset(out_codes + at + done, result, batch->count - at - done);
     }
-    return result;
+    return result == INV_BUSY ? INV_OK : result; /* the rows say so */
+}
+
+inv_result inv_store_execute_batch(inv_store *store, const inv_batch *batch, uint8_t *out_codes,
+                                   uint64_t *out_observed_lsn, inv_error *error) {
+    return run_batch(store, batch, true, out_codes, out_observed_lsn, error);
+}
+
+inv_result inv_store_try_execute_batch(inv_store *store, const inv_batch *batch,
+                                       uint8_t *out_codes, uint64_t *out_observed_lsn,
+                                       inv_error *error) {
+    return run_batch(store, batch, false, out_codes, out_observed_lsn, error);
 }

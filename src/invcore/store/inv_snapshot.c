@@ -256,8 +256,8 @@ static inv_result publish(inv_store *store, bool *out_fatal, inv_error *error) {
     return INV_OK;
 }
 
-/* Goes on removing a file, of a snapshot or a segment: its name is that of an unfinished snapshot, so
- * that the next opening ends what a crash leaves of it. */
+/* Goes on removing a file, of a snapshot or a segment: its name is that of an unfinished snapshot,
+ * so that the next opening ends what a crash leaves of it. */
 static bool shrink_more(inv_store *store) {
     const inv_storage *storage = &store->env->storage;
     inv_snapshot *snapshot = store->snapshot;

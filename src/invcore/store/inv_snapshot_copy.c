@@ -13,7 +13,8 @@
 
 #define CHUNK_BYTES (64u * INV_GRANULE_BYTES)
 #define SYNC_EVERY_BYTES (64u << 20)
-/* While others wait for the disk: what the disk does in about 0.2 ms, as much as a sync of theirs. */
+/* While others wait for the disk: what the disk does in about 0.2 ms, as much as a sync of theirs.
+ * */
 #define BLOCK_BYTES_SERVING (128u << 10)
 _Static_assert(BLOCK_BYTES_SERVING >= INV_SNAP_ITEM_BYTES_MAX + 64, "one item at least");
 

@@ -788,9 +788,9 @@ static uint32_t name_bytes_max(inv_name_kind kind) {
     return kind == INV_NAME_SKU ? INV_SKU_BYTES_MAX : INV_LOCATION_BYTES_MAX;
 }
 
-inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
-                             const inv_text *names, size_t count, bool create,
-                             uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index) {
+static inv_result find_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
+                               const inv_text *names, size_t count, bool create, bool may_wait,
+                               uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index) {
     inv_line lines[INV_RUN_COMMAND_MAX];
     inv_command commands[INV_RUN_COMMAND_MAX];
     inv_reply replies[INV_RUN_COMMAND_MAX];
@@ -819,7 +819,8 @@ inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text sell
             inv_max_u64(*out_lsn, atomic_load_explicit(&store->wal.tail, memory_order_acquire));
         at += piece;
         if (missing == 0) continue;
-        result = inv_store_execute(store, commands, missing, replies);
+        result = may_wait ? inv_store_execute(store, commands, missing, replies)
+                          : inv_store_try_execute(store, commands, missing, replies);
         if (result != INV_OK) return result;
         for (size_t i = 0; i < missing; i++) {
             if (replies[i].code != INV_OK) {
@@ -833,6 +834,20 @@ inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text sell
         }
     }
     return INV_OK;
+}
+
+inv_result inv_store_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
+                             const inv_text *names, size_t count, bool create,
+                             uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index) {
+    return find_numbers(store, kind, seller, names, count, create, true, out_numbers, out_lsn,
+                        out_bad_index);
+}
+
+inv_result inv_store_try_numbers(inv_store *store, inv_name_kind kind, inv_text seller,
+                                 const inv_text *names, size_t count, bool create,
+                                 uint32_t *out_numbers, uint64_t *out_lsn, size_t *out_bad_index) {
+    return find_numbers(store, kind, seller, names, count, create, false, out_numbers, out_lsn,
+                        out_bad_index);
 }
 
 bool inv_store_name(inv_store *store, inv_name_kind kind, uint32_t number, char *out_bytes,
