@@ -3,8 +3,8 @@
 
     python bench/soak.py --seconds 1800 --dir /var/tmp
 
-``--rate`` durable reserves a second, open loop (a batch is due every ``--batch / --rate`` seconds of
-each thread, whatever became of the one before). Of ten, six are released and two committed and
+``--rate`` durable reserves a second, open loop (a batch is due every ``--batch / --rate`` seconds
+of each thread, whatever became of the one before). Of ten, six are released and two committed and
 shipped after ``--keep`` seconds; two are left to expire. Ended ids are known for ``--retention``
 seconds, snapshots are taken and the log is trimmed as a store does by itself.
 

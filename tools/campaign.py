@@ -119,7 +119,7 @@ CAMPAIGNS = (
         4, "bytes", "every byte of log and snapshot to other values", "trials",
         "16.7 M", "33.4 M",
         (
-            Part("sim_corrupt_all", share=0.4),
+            Part("sim_corrupt_all", arguments=("--full",), share=0.4),
             Part("sim_corrupt", arguments=("--part", "bytes", "--full"), share=0.3),
             Part("sim_corrupt", arguments=("--part", "snapshots", "--full"), share=0.3),
         ),

@@ -266,9 +266,10 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
 
     ``torn_bytes_dropped`` are bytes after the end of the log that were no whole record: never
     acknowledged to anybody. ``digests_checked``: how often what was rebuilt was compared with what
-    the log says was there, and was the same. ``snapshot_lsn`` is where the snapshot it was loaded from begins, 0
-    without one; ``snapshots_damaged`` newer ones could not be read. ``loss_lsn_end``: what was
-    durable from ``lsn_end`` to here was given up (``accept_loss_lsn``); 0: nothing.
+    the log says was there, and was the same. ``snapshot_lsn`` is where the snapshot it was loaded
+    from begins, 0 without one; ``snapshots_damaged`` newer ones could not be read.
+    ``loss_lsn_end``: what was durable from ``lsn_end`` to here was given up
+    (``accept_loss_lsn``); 0: nothing.
     ``records_skipped`` are of a later release, of a type that says it need not be understood;
     ``format`` is the file format in force (see :meth:`Inventory.finalize`). ``downtime_ms`` counts
     against TTLs once the restart grace is over. ``wall_difference_ms`` is what the wall clock says

@@ -20,6 +20,7 @@
 #include "world.h"
 
 #define FILE_COUNT_LIMIT 32u
+#define VALUES_WHOLE (16384u * 255) /* of one segment; asked for fewer, it samples all of it */
 #define TRIALS_WHOLE 1000000u /* about what a campaign tries; asked for fewer, it samples all */
 #define LAST_GROUP_BYTES 1400u /* spans sectors, so that losing one leaves records of the group */
 
@@ -536,6 +537,7 @@ void campaign_corrupt_all_values(const campaign_options *options, campaign_repor
     double began = campaign_now_seconds();
     memset(report, 0, sizeof *report);
     damage *d = damage_create(options, report);
+    d->one_in = options->full ? 1 : (uint32_t)(VALUES_WHOLE / inv_max_u64(options->states, 1));
     if (build(d, options->seed + 40, DISK_CLEAN, 4096 + 700, 0)) damage_all_values(d);
     drop(d);
     free(d);
